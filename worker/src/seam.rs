@@ -1,0 +1,133 @@
+//! The one way out to threads, tasks, time and randomness; under a seed all of it runs on one thread, the same each time.
+//!
+//! Not here: sockets and pipes (`transfer`). Invariant: nothing else in this crate spawns, sleeps, reads a clock or draws
+//! a random number, so a run under a seed depends on the seed alone.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::{ChaCha8Rng, SysRng};
+use rand::{Rng, SeedableRng, TryRng};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Tasks, time and randomness for everything that one worker (or one local cluster) runs; a cheap clone.
+#[derive(Clone)]
+pub struct Seam {
+    runtime: Handle,
+    random: Arc<Mutex<ChaCha8Rng>>,
+    one_thread: bool,
+}
+
+impl Seam {
+    /// The seam of production: the current runtime, randomness from the operating system.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, or if the operating system gives no randomness.
+    pub fn system() -> Self {
+        let mut key = [0; 32];
+        SysRng.try_fill_bytes(&mut key).expect("the operating system gives randomness");
+        Seam { runtime: Handle::current(), random: Arc::new(Mutex::new(ChaCha8Rng::from_seed(key))), one_thread: false }
+    }
+
+    /// The seam of a seeded run: the current runtime, which must be of one thread, and randomness from `seed` alone.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn seeded(seed: u64) -> Self {
+        Seam {
+            runtime: Handle::current(),
+            random: Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed))),
+            one_thread: true,
+        }
+    }
+
+    /// Starts a task that is aborted when its handle is dropped.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        Task(self.runtime.spawn(work))
+    }
+
+    /// Starts a task that may block its thread: on a thread of its own, but under a seed like any other.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        if self.one_thread {
+            return self.spawn(work);
+        }
+        let runtime = self.runtime.clone();
+        let (work, abort) = futures_util::future::abortable(work);
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _ = ended.send(runtime.block_on(work));
+        });
+        self.spawn(async move {
+            let _abort_with_me = AbortOnDrop(abort);
+            match (thread, end.await) {
+                (Ok(_), Ok(Ok(value))) => value,
+                // The thread could not be started, or the work panicked: the task ends the same way.
+                (thread, _) => panic!("the thread of a blocking component ended early: {thread:?}"),
+            }
+        })
+    }
+
+    /// Now, on the clock that a test can pause.
+    pub fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Waits on that clock.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// Waits on that clock until `deadline`.
+    pub async fn sleep_until(&self, deadline: Instant) {
+        tokio::time::sleep_until(deadline).await;
+    }
+
+    /// A key for a generator of one's own.
+    pub fn random_key(&self) -> [u8; 32] {
+        let mut key = [0; 32];
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut key);
+        key
+    }
+
+    /// A random number, all 64 bits of it.
+    pub fn random(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+}
+
+struct AbortOnDrop(futures_util::future::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A running task; dropping it aborts the task at its next await.
+#[derive(Debug)]
+pub struct Task<T>(JoinHandle<T>);
+
+impl<T> Task<T> {
+    /// Waits for the end; `None` if it panicked or was aborted.
+    pub async fn join(mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

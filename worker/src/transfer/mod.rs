@@ -1,0 +1,1 @@
+//! Between workers: frames, links, permits.
