@@ -8,3 +8,4 @@ extern crate self as storm;
 pub mod anchor;
 pub mod fail;
 pub mod ids;
+pub mod tuple;
