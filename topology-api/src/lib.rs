@@ -6,5 +6,6 @@
 extern crate self as storm;
 
 pub mod anchor;
+pub mod config;
 pub mod fail;
 pub mod ids;
