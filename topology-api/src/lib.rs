@@ -6,6 +6,7 @@
 extern crate self as storm;
 
 pub mod anchor;
+pub mod config;
 pub mod fail;
 pub mod ids;
 pub mod tuple;
