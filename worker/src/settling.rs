@@ -1,0 +1,147 @@
+//! Where acks and fails go: straight into the ledgers of this worker, over links to those of others.
+//!
+//! Not here: the ledgers (`acking`). Invariant: an executor hands over what a turn settled before it waits for anything.
+
+use std::sync::Arc;
+
+use topology_api::anchor::{Anchor, LedgerId, Root};
+use topology_api::batch::Anchors;
+use topology_api::fail::FailReason;
+use topology_api::output::Outbox;
+
+use crate::acking::Ledger;
+use crate::ids::{Incarnation, WorkerIndex};
+use crate::transfer::connection::LinkHandle;
+use crate::transfer::frame::AckRecord;
+
+/// Where each spout task's ledger is.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In this worker.
+    Here(Arc<Ledger>),
+    /// In another, reached by its link.
+    There(WorkerIndex),
+}
+
+/// All ledgers of the topology, by number, and the links to the other workers.
+pub(crate) struct Ledgers {
+    pub(crate) places: Vec<Place>,
+    /// By worker; none for this one.
+    pub(crate) links: Vec<Option<LinkHandle>>,
+}
+
+impl Ledgers {
+    pub(crate) fn place(&self, ledger: LedgerId) -> Option<&Place> {
+        self.places.get(usize::from(ledger.0))
+    }
+
+    fn link(&self, worker: WorkerIndex) -> Option<&LinkHandle> {
+        self.links.get(usize::from(worker.0))?.as_ref()
+    }
+
+    /// The ledgers of this worker.
+    pub(crate) fn here(&self) -> impl Iterator<Item = &Arc<Ledger>> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Here(ledger) => Some(ledger),
+            Place::There(_) => None,
+        })
+    }
+
+    /// Fails a root, wherever its ledger is. A root of no ledger is nobody's.
+    pub(crate) fn fail(&self, root: Root, reason: &FailReason) {
+        match self.place(root.ledger()) {
+            Some(Place::Here(ledger)) => ledger.fail(root, reason.clone()),
+            Some(Place::There(worker)) => {
+                if let Some(link) = self.link(*worker) {
+                    link.fail(root, reason.clone());
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// The bits by which a root remembers an incarnation of a worker. Two lives in a row have different ones, so that the
+/// loss of the first does not fail what the second got; beyond 32 workers bits are shared, and a loss may fail more.
+pub(crate) fn worker_bits(worker: WorkerIndex, life: Option<Incarnation>) -> u64 {
+    let bit = |odd: u64| 1_u64 << ((u64::from(worker.0) * 2 + odd) % 64);
+    match life {
+        Some(Incarnation(life)) => bit(life % 2),
+        None => bit(0) | bit(1),
+    }
+}
+
+/// One executor's way to all ledgers.
+pub(crate) struct Settling {
+    ledgers: Arc<Ledgers>,
+    completed: Vec<Root>,
+    remote: Vec<AckRecord>,
+}
+
+impl Settling {
+    pub(crate) fn new(ledgers: Arc<Ledgers>) -> Self {
+        Settling { ledgers, completed: Vec::new(), remote: Vec::new() }
+    }
+
+    /// Hands over what a turn left in the outbox: acks, fails, and what is held.
+    pub(crate) fn settle(&mut self, outbox: &mut Outbox) {
+        for run in outbox.acks.chunk_by(|a, b| a.root.ledger() == b.root.ledger()) {
+            match self.ledgers.place(run[0].root.ledger()) {
+                Some(Place::Here(ledger)) => ledger.settle(run, &mut self.completed),
+                Some(Place::There(worker)) => {
+                    let record = |anchor: &Anchor| AckRecord { root: anchor.root, edge: anchor.edge.0, mask: 0 };
+                    self.remote.extend(run.iter().map(record));
+                    match self.ledgers.link(*worker) {
+                        Some(link) => link.acks(&mut self.remote),
+                        None => self.remote.clear(),
+                    }
+                }
+                // Tuples of no tree are among the acked ones.
+                None => {}
+            }
+        }
+        outbox.acks.clear();
+        for (root, reason) in outbox.fails.drain(..) {
+            self.ledgers.fail(root, &reason);
+        }
+        for root in outbox.held.drain(..) {
+            match self.ledgers.place(root.ledger()) {
+                Some(Place::Here(ledger)) => ledger.held([root]),
+                Some(Place::There(worker)) => {
+                    if let Some(link) = self.ledgers.link(*worker) {
+                        link.held([root]);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn fail(&self, root: Root, reason: &FailReason) {
+        self.ledgers.fail(root, reason);
+    }
+
+    /// A batch with these anchors goes to a worker: each root is marked with it, here or over the link to its ledger.
+    pub(crate) fn goes_to(&mut self, worker: WorkerIndex, life: Option<Incarnation>, anchors: &Anchors) {
+        let bits = worker_bits(worker, life);
+        let mut last = Root::NONE;
+        anchors.for_each(|anchor| {
+            if anchor.root == last {
+                return;
+            }
+            last = anchor.root;
+            match self.ledgers.place(anchor.root.ledger()) {
+                Some(Place::Here(ledger)) => ledger.touch(anchor.root, bits),
+                // Its own worker's loss takes the ledger with it.
+                Some(Place::There(home)) if *home == worker => {}
+                Some(Place::There(home)) => {
+                    if let Some(link) = self.ledgers.link(*home) {
+                        self.remote.push(AckRecord { root: anchor.root, edge: 0, mask: bits });
+                        link.acks(&mut self.remote);
+                    }
+                }
+                None => {}
+            }
+        });
+    }
+}
