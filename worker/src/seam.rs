@@ -4,7 +4,9 @@
 //! a random number, so a run under a seed depends on the seed alone.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rand::rngs::{ChaCha8Rng, SysRng};
@@ -89,6 +91,11 @@ impl Seam {
         tokio::time::sleep_until(deadline).await;
     }
 
+    /// A timer that is set again and again by who polls it; it costs nothing until it is.
+    pub fn sleep_slot(&self) -> Sleep {
+        Sleep(None)
+    }
+
     /// A key for a generator of one's own.
     pub fn random_key(&self) -> [u8; 32] {
         let mut key = [0; 32];
@@ -99,6 +106,21 @@ impl Seam {
     /// A random number, all 64 bits of it.
     pub fn random(&self) -> u64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+}
+
+/// A timer for a hand-written poll: see [`Seam::sleep_slot`].
+#[derive(Debug)]
+pub struct Sleep(Option<Pin<Box<tokio::time::Sleep>>>);
+
+impl Sleep {
+    /// Ready when `deadline` has come; wakes the caller's task then.
+    pub fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(cx)
     }
 }
 

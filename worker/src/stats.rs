@@ -199,7 +199,8 @@ impl ExecutorStats {
     }
 
     /// It executes a batch with these anchors from now on: so that one who hangs can have its roots failed by others.
-    pub fn takes_in_hand(&self, anchors: &Arc<Anchors>, now_us: u64) {
+    pub fn executes(&self, anchors: &Arc<Anchors>, now_us: u64) {
+        self.doing(Doing::Executing, now_us);
         let in_hand = InHand { since_us: now_us, anchors: anchors.clone() };
         *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some(in_hand);
     }
