@@ -1,0 +1,3 @@
+//! The worker's parts working together, from outside.
+
+mod links;
