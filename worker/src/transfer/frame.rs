@@ -499,3 +499,251 @@ pub fn decode(mut frame: Bytes) -> Result<Frame, FrameError> {
     }
     Ok(Frame { sequence, confirms, records })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use topology_api::anchor::{Generation, LedgerId, Slot};
+
+    use super::*;
+
+    fn encoded(sequence: u64, confirms: u64, records: &[Record]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(sequence, confirms, records, &mut out);
+        out
+    }
+
+    /// Decodes exactly one frame.
+    fn read(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let mut received = BytesMut::from(bytes);
+        let frame = split(&mut received)?.map(decode).transpose()?;
+        assert!(frame.is_none() || received.is_empty(), "bytes are left");
+        Ok(frame)
+    }
+
+    fn root() -> Root {
+        Root::new(LedgerId(0x0102), Slot(0x3_0405), Generation(0x607_0809))
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let records = [
+            Record::Acks(vec![AckRecord { root: root(), edge: 0x1112131415161718, mask: 0x21 }]),
+            Record::Fails(vec![(root(), FailReason::new(FailKind::TimedOut, "split", "é"))]),
+            Record::Held(vec![root()]),
+            Record::Grants(vec![Grant { task: TaskId(7), tuples: 256, bytes: 65_536 }]),
+            Record::Lost { worker: WorkerIndex(3), incarnation: Incarnation(9) },
+            Record::Data(Data {
+                source: TaskId(1),
+                stream: 2,
+                targets: vec![TaskId(3), TaskId(4)],
+                tuples: 5,
+                payload: Bytes::from_static(b"tuples"),
+            }),
+            Record::End(End { source: TaskId(1), stream: 2, targets: vec![TaskId(3)] }),
+        ];
+        #[rustfmt::skip]
+        let golden: &[u8] = &[
+            163, 0, 0, 0,  6, 0, 0, 0, 0, 0, 0, 0,  5, 0, 0, 0, 0, 0, 0, 0,
+            1,  1, 0, 0, 0,  9, 8, 7, 86, 64, 48, 2, 1,  24, 23, 22, 21, 20, 19, 18, 17,  33, 0, 0, 0, 0, 0, 0, 0,
+            2,  1, 0, 0, 0,  9, 8, 7, 86, 64, 48, 2, 1,  3,  5, 0, 115, 112, 108, 105, 116,  2, 0, 195, 169,
+            3,  1, 0, 0, 0,  9, 8, 7, 86, 64, 48, 2, 1,
+            4,  1, 0, 0, 0,  7, 0, 0, 0,  0, 1, 0, 0, 0, 0, 0, 0,  0, 0, 1, 0, 0, 0, 0, 0,
+            5,  3, 0,  9, 0, 0, 0, 0, 0, 0, 0,
+            6,  1, 0, 0, 0,  2, 0,  2, 0,  5, 0, 0, 0,  6, 0, 0, 0,  3, 0, 0, 0,  4, 0, 0, 0,
+                116, 117, 112, 108, 101, 115,
+            7,  1, 0, 0, 0,  2, 0,  1, 0,  3, 0, 0, 0,
+        ];
+        assert_eq!(encoded(6, 5, &records), golden);
+        assert_eq!(read(golden), Ok(Some(Frame { sequence: 6, confirms: 5, records: records.to_vec() })));
+        assert_eq!(VERSION, 1, "other bytes are another version");
+    }
+
+    #[test]
+    fn a_confirm_is_a_frame_without_records() {
+        let golden = [16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(encoded(0, 9, &[]), golden);
+        assert_eq!(read(&golden), Ok(Some(Frame { sequence: 0, confirms: 9, records: vec![] })));
+    }
+
+    /// Frame 1, with these bytes for its records.
+    fn with_records(records: &[u8]) -> Vec<u8> {
+        let mut frame = encoded(1, 0, &[]);
+        frame[0] += u8::try_from(records.len()).unwrap();
+        frame.extend(records);
+        frame
+    }
+
+    #[test]
+    fn lengths_are_checked_before_they_are_believed() {
+        let check = |bytes: &[u8], expected: FrameError| assert_eq!(read(bytes), Err(expected), "{bytes:?}");
+        check(&[15, 0, 0, 0], FrameError::Length { found: 15 });
+        check(&[0xff, 0xff, 0xff, 0xff], FrameError::Length { found: 0xffff_ffff });
+        check(&with_records(&[]), FrameError::Records { sequence: 1, bytes: 0 });
+        check(&with_records(&[1, 0xff, 0xff, 0xff, 0xff]), FrameError::Truncated { record: "acks" });
+        check(&with_records(&[4, 0, 0, 0, 0]), FrameError::Empty { record: "grants" });
+        check(&with_records(&[8]), FrameError::Tag { found: 8 });
+        let mut fail = vec![2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0];
+        check(&with_records(&fail), FrameError::FailKind { found: 9 });
+        fail[13..].copy_from_slice(&[0, 1, 4, 0, 0]);
+        check(&with_records(&fail), FrameError::Text);
+        fail[13..].copy_from_slice(&[0, 0, 0, 1, 0]);
+        fail.push(0xff);
+        check(&with_records(&fail), FrameError::Text);
+        let data = [6, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 4, 0, 0, 0, 0];
+        check(&with_records(&data), FrameError::Payload { found: PAYLOAD_BYTES + 1 });
+        let nobody = [7, 0, 0, 0, 0, 0, 0, 0, 0];
+        check(&with_records(&nobody), FrameError::Empty { record: "a source's end" });
+    }
+
+    #[test]
+    fn only_a_lone_batch_may_be_larger_than_a_frame() {
+        let large = Record::Data(Data {
+            source: TaskId(1),
+            stream: 0,
+            targets: vec![TaskId(2)],
+            tuples: 1,
+            payload: vec![7; FRAME_BYTES].into(),
+        });
+        let mut frame = encoded(1, 0, std::slice::from_ref(&large));
+        assert_eq!(read(&frame).unwrap().unwrap().records, [large]);
+        let lost = Record::Lost { worker: WorkerIndex(1), incarnation: Incarnation(1) };
+        let length = frame.len() - 4 + lost.encoded_len();
+        frame[..4].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+        lost.encode(&mut frame);
+        assert_eq!(read(&frame), Err(FrameError::Large { found: length }));
+    }
+
+    #[test]
+    fn records_that_do_not_fit_are_refused_before_they_are_sent() {
+        let data = |targets: usize, payload: usize| Data {
+            source: TaskId(1),
+            stream: 0,
+            targets: vec![TaskId(2); targets],
+            tuples: 1,
+            payload: vec![0; payload].into(),
+        };
+        assert_eq!(data(TARGETS, PAYLOAD_BYTES).check(), Ok(()));
+        assert_eq!(data(0, 1).check(), Err(RecordError::Targets { found: 0 }));
+        assert_eq!(data(TARGETS + 1, 1).check(), Err(RecordError::Targets { found: TARGETS + 1 }));
+        assert_eq!(data(1, PAYLOAD_BYTES + 1).check(), Err(RecordError::Payload { found: PAYLOAD_BYTES + 1 }));
+    }
+
+    #[test]
+    fn payloads_are_slices_of_their_frame() {
+        let payload = vec![7; 100_000];
+        let data = Data { source: TaskId(1), stream: 0, targets: vec![TaskId(2)], tuples: 1, payload: payload.into() };
+        let mut received = BytesMut::from(&encoded(1, 0, &[Record::Data(data)])[..]);
+        let frame = split(&mut received).unwrap().unwrap();
+        let records = decode(frame.clone()).unwrap().records;
+        let [Record::Data(data)] = &records[..] else { panic!("{records:?}") };
+        assert!(frame.as_ptr_range().contains(&data.payload.as_ptr()));
+    }
+
+    fn any_root() -> impl Strategy<Value = Root> {
+        any::<u64>().prop_map(Root::from_bits)
+    }
+
+    fn any_tasks() -> impl Strategy<Value = Vec<TaskId>> {
+        prop::collection::vec(any::<u32>().prop_map(TaskId), 1..5)
+    }
+
+    fn list<T: std::fmt::Debug>(element: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
+        prop::collection::vec(element, 1..5)
+    }
+
+    prop_compose! {
+        fn any_fail()(root in any_root(), kind in 0u8..9, by in ".{0,9}", message in ".{0,9}") -> (Root, FailReason) {
+            (root, FailReason::new(FailKind::from_number(kind).unwrap(), by, message))
+        }
+    }
+
+    prop_compose! {
+        fn any_ack()(root in any_root(), edge: u64, mask: u64) -> AckRecord {
+            AckRecord { root, edge, mask }
+        }
+    }
+
+    prop_compose! {
+        fn any_grant()(task: u32, tuples: u64, bytes: u64) -> Grant {
+            Grant { task: TaskId(task), tuples, bytes }
+        }
+    }
+
+    prop_compose! {
+        fn any_data()(source: u32, stream: u16, targets in any_tasks(), tuples: u32, payload: Vec<u8>) -> Data {
+            Data { source: TaskId(source), stream, targets, tuples, payload: payload.into() }
+        }
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        prop_oneof![
+            list(any_ack()).prop_map(Record::Acks),
+            list(any_fail()).prop_map(Record::Fails),
+            list(any_root()).prop_map(Record::Held),
+            list(any_grant()).prop_map(Record::Grants),
+            (any::<u16>(), any::<u64>()).prop_map(|(worker, incarnation)| Record::Lost {
+                worker: WorkerIndex(worker),
+                incarnation: Incarnation(incarnation)
+            }),
+            any_data().prop_map(Record::Data),
+            (any::<u32>(), any::<u16>(), any_tasks()).prop_map(|(source, stream, targets)| Record::End(End {
+                source: TaskId(source),
+                stream,
+                targets
+            })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn frames_round_trip_and_no_part_of_one_is_read(
+            sequence in 1u64..,
+            confirms: u64,
+            records in list(any_record()),
+        ) {
+            let bytes = encoded(sequence, confirms, &records);
+            prop_assert_eq!(bytes.len(), HEADER_BYTES + records.iter().map(Record::encoded_len).sum::<usize>());
+            for end in 0..bytes.len() {
+                // What has not all come yet is no frame yet …
+                prop_assert_eq!(read(&bytes[..end]), Ok(None));
+                // … and what says that it has is refused, or ends between two records.
+                if end > HEADER_BYTES {
+                    let mut short = bytes[..end].to_vec();
+                    short[..4].copy_from_slice(&u32::try_from(end - 4).unwrap().to_le_bytes());
+                    if let Ok(Some(frame)) = read(&short) {
+                        prop_assert!(frame.records.len() < records.len());
+                        prop_assert_eq!(&frame.records[..], &records[..frame.records.len()]);
+                    }
+                }
+            }
+            prop_assert_eq!(read(&bytes), Ok(Some(Frame { sequence, confirms, records })));
+        }
+
+        #[test]
+        fn garbage_is_refused_or_means_exactly_its_bytes(tag in 0u8..9, body: Vec<u8>) {
+            let mut bytes = encoded(1, 0, &[]);
+            bytes.push(tag);
+            bytes.extend(body);
+            let length = u32::try_from(bytes.len() - 4).unwrap();
+            bytes[..4].copy_from_slice(&length.to_le_bytes());
+            if let Ok(Some(frame)) = read(&bytes) {
+                prop_assert_eq!(encoded(frame.sequence, frame.confirms, &frame.records), bytes);
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused_or_means_exactly_its_bytes(
+            records in list(any_record()),
+            at: prop::sample::Index,
+            change in 1u8..,
+        ) {
+            let mut bytes = encoded(1, 0, &records);
+            let at = 4 + at.index(bytes.len() - 4);
+            bytes[at] ^= change;
+            if let Ok(Some(frame)) = read(&bytes) {
+                prop_assert_eq!(encoded(frame.sequence, frame.confirms, &frame.records), bytes);
+            }
+        }
+    }
+}

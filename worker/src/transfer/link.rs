@@ -506,3 +506,6 @@ impl Link {
 fn amount(data: &Data) -> Amount {
     Amount { tuples: u64::from(data.tuples), bytes: data.payload.len() as u64 }
 }
+
+#[cfg(test)]
+mod tests;

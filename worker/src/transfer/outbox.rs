@@ -284,3 +284,135 @@ impl Outbox {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use topology_api::anchor::{Generation, LedgerId, Slot};
+    use topology_api::fail::FailKind;
+
+    use super::super::frame::{Data, PAYLOAD_BYTES};
+    use super::*;
+    use crate::ids::{Incarnation, WorkerIndex};
+
+    fn root(slot: u32) -> Root {
+        Root::new(LedgerId(1), Slot(slot), Generation(2))
+    }
+
+    fn ack(slot: u32, edge: u64, mask: u64) -> AckRecord {
+        AckRecord { root: root(slot), edge, mask }
+    }
+
+    fn data(bytes: usize) -> Record {
+        let payload = Bytes::from(vec![0; bytes]);
+        Record::Data(Data { source: TaskId(1), stream: 0, targets: vec![TaskId(2)], tuples: 1, payload })
+    }
+
+    fn lost() -> Record {
+        Record::Lost { worker: WorkerIndex(3), incarnation: Incarnation(4) }
+    }
+
+    fn records(outbox: &mut Outbox) -> Vec<Record> {
+        outbox.next_frame().map_or_else(Vec::new, |frame| frame.records.to_vec())
+    }
+
+    #[test]
+    fn acks_that_wait_together_are_sorted_and_merged() {
+        let mut outbox = Outbox::default();
+        for ack in [ack(2, 5, 1), ack(1, 7, 0), ack(2, 3, 4), ack(3, 9, 0), ack(3, 9, 0), ack(4, 8, 2), ack(4, 8, 0)] {
+            outbox.ack(ack);
+        }
+        // Root 3's edges cancel: nothing is left to say; of root 4 it is where it went.
+        assert_eq!(records(&mut outbox), [Record::Acks(vec![ack(1, 7, 0), ack(2, 6, 5), ack(4, 0, 2)])]);
+        assert_eq!(records(&mut outbox), []);
+    }
+
+    #[test]
+    fn the_first_lane_goes_first_and_lost_keeps_its_place() {
+        let mut outbox = Outbox::default();
+        outbox.push(data(8));
+        outbox.ack(ack(1, 7, 8));
+        outbox.push(lost());
+        outbox.push(data(9));
+        outbox.held(root(5));
+        outbox.held(root(5));
+        outbox.fail(root(6), FailReason::new(FailKind::Failed, "count", ""));
+        outbox.fail(root(6), FailReason::new(FailKind::TimedOut, "count", ""));
+        for tuples in [10, 20] {
+            outbox.grant(Grant { task: TaskId(9), tuples, bytes: 1 });
+        }
+        let expected = [
+            Record::Acks(vec![ack(1, 7, 8)]),
+            Record::Fails(vec![(root(6), FailReason::new(FailKind::Failed, "count", ""))]),
+            Record::Held(vec![root(5)]),
+            Record::Grants(vec![Grant { task: TaskId(9), tuples: 20, bytes: 1 }]),
+            data(8),
+            lost(),
+            data(9),
+        ];
+        assert_eq!(records(&mut outbox), expected);
+    }
+
+    #[test]
+    fn nothing_overtakes_the_first_lane_when_it_fills_a_frame() {
+        let mut outbox = Outbox::default();
+        let long = "x".repeat(2 * FailReason::TEXT_BYTES);
+        for slot in 0..3000 {
+            let reason = FailReason { kind: FailKind::Failed, by: long.as_str().into(), message: long.as_str().into() };
+            outbox.fail(root(slot), reason);
+        }
+        outbox.push(lost());
+        let mut seen = 0;
+        while let Some(frame) = outbox.next_frame() {
+            assert!(frame.bytes <= FRAME_BYTES, "{} bytes", frame.bytes);
+            for record in &*frame.records {
+                match record {
+                    Record::Fails(fails) => seen += fails.len(),
+                    record => assert_eq!((record, seen), (&lost(), 3000)),
+                }
+            }
+        }
+        assert_eq!(seen, 3000);
+    }
+
+    #[test]
+    fn entries_about_a_root_are_merged_while_they_wait() {
+        let mut outbox = Outbox::default();
+        for number in 0..100_000 {
+            outbox.ack(ack(number % 10, 1 << (number % 60), 0));
+        }
+        assert!(outbox.acks.entries.len() <= Merged::<AckRecord>::FEW_ENTRIES);
+    }
+
+    #[test]
+    fn a_large_batch_has_a_frame_of_its_own() {
+        let mut outbox = Outbox::default();
+        for record in [data(10), data(PAYLOAD_BYTES), data(10), data(10)] {
+            outbox.push(record);
+        }
+        assert_eq!(records(&mut outbox), [data(10)]);
+        assert_eq!(records(&mut outbox), [data(PAYLOAD_BYTES)]);
+        assert_eq!(records(&mut outbox), [], "too much waits to be confirmed");
+        assert!(!outbox.has_work());
+        outbox.confirm(2);
+        assert_eq!(records(&mut outbox), [data(10), data(10)]);
+    }
+
+    #[test]
+    fn unconfirmed_frames_are_written_again_with_their_numbers() {
+        let mut outbox = Outbox::default();
+        for bytes in 1..=3 {
+            outbox.push(data(bytes));
+            outbox.next_frame().expect("a frame");
+        }
+        outbox.confirm(1);
+        assert!(!outbox.has_work());
+        outbox.rewind();
+        outbox.push(data(4));
+        let again: Vec<_> =
+            std::iter::from_fn(|| outbox.next_frame()).map(|frame| (frame.sequence, frame.records.to_vec())).collect();
+        assert_eq!(again, [(2, vec![data(2)]), (3, vec![data(3)]), (4, vec![data(4)])]);
+        outbox.confirm(4);
+        assert!(outbox.is_settled());
+    }
+}

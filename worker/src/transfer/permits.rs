@@ -145,3 +145,159 @@ impl Windows {
         self.tasks.iter_mut().map(renew).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TASK: TaskId = TaskId(4);
+
+    fn amount(tuples: u64, bytes: u64) -> Amount {
+        Amount { tuples, bytes }
+    }
+
+    fn grant(tuples: u64, bytes: u64) -> Grant {
+        Grant { task: TASK, tuples, bytes }
+    }
+
+    #[test]
+    fn there_is_no_room_before_the_first_grant() {
+        let mut permits = Permits::default();
+        assert!(!permits.has_room(TASK));
+        assert!(permits.grant(grant(2, 100)), "room where there was none");
+        assert!(!permits.grant(grant(4, 200)), "there was room already");
+        assert!(permits.has_room(TASK));
+        assert!(!permits.has_room(TaskId(5)));
+    }
+
+    #[test]
+    fn room_ends_in_either_unit() {
+        let check = |sent: Amount, expected: bool| {
+            let mut permits = Permits::default();
+            permits.grant(grant(10, 100));
+            permits.send(TASK, sent);
+            assert_eq!(permits.has_room(TASK), expected, "{sent:?}");
+        };
+        check(amount(9, 99), true);
+        check(amount(10, 1), false);
+        check(amount(1, 100), false);
+        check(amount(1, 1000), false);
+    }
+
+    #[test]
+    fn an_older_grant_takes_nothing_back() {
+        let mut permits = Permits::default();
+        permits.grant(grant(10, 100));
+        permits.grant(grant(5, 50));
+        permits.send(TASK, amount(5, 50));
+        assert!(permits.has_room(TASK));
+    }
+
+    #[test]
+    fn a_grant_is_due_when_half_a_window_was_consumed() {
+        let mut windows = Windows::new(amount(10, 1000), [TASK]);
+        assert_eq!(windows.renew(), [grant(10, 1000)]);
+        windows.receive(TASK, amount(10, 100));
+        assert_eq!(windows.consume(TASK, amount(4, 40)), None);
+        assert_eq!(windows.consume(TASK, amount(1, 10)), Some(grant(15, 1050)));
+        assert_eq!(windows.consume(TASK, amount(4, 40)), None);
+        windows.receive(TASK, amount(1, 500));
+        assert_eq!(windows.consume(TASK, amount(0, 500)), Some(grant(19, 1590)));
+        assert_eq!(windows.consume(TaskId(5), amount(10, 100)), None, "no task of this worker");
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_in_the_inbox_takes_its_place_in_the_window() {
+        let mut windows = Windows::new(amount(10, 1000), [TASK]);
+        windows.renew();
+        windows.receive(TASK, amount(8, 800));
+        assert_eq!(windows.renew(), [grant(2, 200)]);
+        windows.receive(TASK, amount(2, 200));
+        // The eight are not the new life's: they are consumed before its own.
+        assert_eq!(windows.consume(TASK, amount(8, 800)), Some(grant(10, 1000)));
+        assert_eq!(windows.consume(TASK, amount(2, 200)), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(Amount),
+        Arrive,
+        Consume,
+        Hear,
+        HearAgain,
+        Renew,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1u64..40, 0u64..4000).prop_map(|(tuples, bytes)| Step::Send(amount(tuples, bytes))),
+            3 => Just(Step::Arrive),
+            3 => Just(Step::Consume),
+            2 => Just(Step::Hear),
+            1 => Just(Step::HearAgain),
+            1 => Just(Step::Renew),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_under_way_is_bounded_and_nothing_stalls(
+            window in (1u64..30, 1u64..3000).prop_map(|(tuples, bytes)| amount(tuples, bytes)),
+            steps in prop::collection::vec(any_step(), 0..200),
+        ) {
+            let mut windows = Windows::new(window, [TASK]);
+            let mut permits = Permits::default();
+            // On the wire, in the inbox, and on the wire back.
+            let (mut wire, mut inbox) = (VecDeque::new(), VecDeque::<Amount>::new());
+            let mut grants: VecDeque<Grant> = windows.renew().into();
+            let mut heard = Vec::new();
+            let largest = amount(39, 3999);
+            for step in steps {
+                match step {
+                    Step::Send(amount) if permits.has_room(TASK) => {
+                        permits.send(TASK, amount);
+                        wire.push_back(amount);
+                    }
+                    Step::Send(_) => {}
+                    Step::Arrive => if let Some(amount) = wire.pop_front() {
+                        windows.receive(TASK, amount);
+                        inbox.push_back(amount);
+                    },
+                    Step::Consume => if let Some(amount) = inbox.pop_front() {
+                        grants.extend(windows.consume(TASK, amount));
+                    },
+                    Step::Hear => if let Some(grant) = grants.pop_front() {
+                        heard.push(grant);
+                        permits.grant(grant);
+                    },
+                    Step::HearAgain => heard.iter().for_each(|grant| { permits.grant(*grant); }),
+                    Step::Renew => {
+                        wire.clear();
+                        heard.clear();
+                        permits.renew();
+                        grants = windows.renew().into();
+                    }
+                }
+                // A window, and the last batch that went over it: also while two lives' batches lie in the inbox.
+                let under_way = wire.iter().chain(&inbox).fold(Amount::default(), |sum, next| sum.plus(*next));
+                prop_assert!(under_way.tuples < window.tuples + 2 * largest.tuples, "{under_way:?}");
+                prop_assert!(under_way.bytes < window.bytes + 2 * largest.bytes, "{under_way:?}");
+            }
+            for amount in wire {
+                windows.receive(TASK, amount);
+                inbox.push_back(amount);
+            }
+            for amount in inbox {
+                grants.extend(windows.consume(TASK, amount));
+            }
+            for grant in grants {
+                permits.grant(grant);
+            }
+            prop_assert!(permits.has_room(TASK), "all is consumed, but nothing may be sent");
+        }
+    }
+}

@@ -32,7 +32,14 @@ struct Inner {
     listeners: BTreeMap<WorkerIndex, Listener>,
     lives: u64,
     refused: BTreeSet<(WorkerIndex, WorkerIndex)>,
-    wires: Vec<(WorkerIndex, WorkerIndex, [Weak<Mutex<Wire>>; 2])>,
+    connections: Vec<Laid>,
+}
+
+/// A connection that was opened: who dialled whom, and its wire in each direction.
+struct Laid {
+    from: WorkerIndex,
+    to: WorkerIndex,
+    wires: [Weak<Mutex<Wire>>; 2],
 }
 
 struct Listener {
@@ -81,10 +88,10 @@ impl Pipes {
 
     fn cut_where(&self, cut: impl Fn(WorkerIndex, WorkerIndex) -> bool) {
         let mut wires = Vec::new();
-        self.lock().wires.retain(|(from, to, pair)| {
-            let cut = cut(*from, *to);
+        self.lock().connections.retain(|laid| {
+            let cut = cut(laid.from, laid.to);
             if cut {
-                wires.extend(pair.iter().filter_map(Weak::upgrade));
+                wires.extend(laid.wires.iter().filter_map(Weak::upgrade));
             }
             !cut
         });
@@ -100,8 +107,8 @@ impl Pipes {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let slot = listener.ok_or_else(refused)?.backlog.clone().try_reserve_owned().map_err(|_| refused())?;
         let (there, back) = (Arc::<Mutex<Wire>>::default(), Arc::<Mutex<Wire>>::default());
-        inner.wires.retain(|(_, _, pair)| pair.iter().any(|wire| wire.strong_count() > 0));
-        inner.wires.push((from, to, [Arc::downgrade(&there), Arc::downgrade(&back)]));
+        inner.connections.retain(|laid| laid.wires.iter().any(|wire| wire.strong_count() > 0));
+        inner.connections.push(Laid { from, to, wires: [Arc::downgrade(&there), Arc::downgrade(&back)] });
         drop(inner);
         slot.send(Connection { reader: Box::new(Outlet(there.clone())), writer: Box::new(Inlet(back.clone())) });
         Ok(Connection { reader: Box::new(Outlet(back)), writer: Box::new(Inlet(there)) })
@@ -160,10 +167,10 @@ impl Wire {
         if ended != Ended::Written {
             self.bytes.clear();
         }
-        self.ended.get_or_insert(ended);
         if ended == Ended::Cut {
-            self.ended = Some(Ended::Cut);
+            self.ended = Some(ended);
         }
+        self.ended.get_or_insert(ended);
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
             waker.wake();
         }
