@@ -9,10 +9,9 @@ use topology_api::batch::Anchors;
 use topology_api::fail::FailReason;
 use topology_api::output::Outbox;
 
-use crate::acking::Ledger;
+use crate::acking::{AckRecord, Ledger};
 use crate::ids::{Incarnation, WorkerIndex};
 use crate::transfer::connection::LinkHandle;
-use crate::transfer::frame::AckRecord;
 
 /// Where each spout task's ledger is.
 #[derive(Clone)]
@@ -37,14 +36,6 @@ impl Ledgers {
 
     fn link(&self, worker: WorkerIndex) -> Option<&LinkHandle> {
         self.links.get(usize::from(worker.0))?.as_ref()
-    }
-
-    /// The ledgers of this worker.
-    pub(crate) fn here(&self) -> impl Iterator<Item = &Arc<Ledger>> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Here(ledger) => Some(ledger),
-            Place::There(_) => None,
-        })
     }
 
     /// Fails a root, wherever its ledger is. A root of no ledger is nobody's.
@@ -87,7 +78,10 @@ impl Settling {
     pub(crate) fn settle(&mut self, outbox: &mut Outbox) {
         for run in outbox.acks.chunk_by(|a, b| a.root.ledger() == b.root.ledger()) {
             match self.ledgers.place(run[0].root.ledger()) {
-                Some(Place::Here(ledger)) => ledger.settle(run, &mut self.completed),
+                Some(Place::Here(ledger)) => {
+                    ledger.settle(run, &mut self.completed);
+                    ledger.hand_over(&mut self.completed);
+                }
                 Some(Place::There(worker)) => {
                     let record = |anchor: &Anchor| AckRecord { root: anchor.root, edge: anchor.edge.0, mask: 0 };
                     self.remote.extend(run.iter().map(record));
@@ -106,7 +100,7 @@ impl Settling {
         }
         for root in outbox.held.drain(..) {
             match self.ledgers.place(root.ledger()) {
-                Some(Place::Here(ledger)) => ledger.held([root]),
+                Some(Place::Here(ledger)) => ledger.held(&[root]),
                 Some(Place::There(worker)) => {
                     if let Some(link) = self.ledgers.link(*worker) {
                         link.held([root]);

@@ -55,16 +55,7 @@ const DATA_BYTES: usize = 17;
 /// Bytes of an `end` record before its targets.
 const END_BYTES: usize = 9;
 
-/// An ack for a ledger of the worker it is sent to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckRecord {
-    /// The root whose word it is for.
-    pub root: Root,
-    /// What to XOR into the word; zero if the record only says where the tree went.
-    pub edge: u64,
-    /// Bits of the workers that the tree was also sent to.
-    pub mask: u64,
-}
+pub use crate::acking::AckRecord;
 
 /// A batch of one stream, for tasks of the worker it is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]

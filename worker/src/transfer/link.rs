@@ -109,6 +109,7 @@ pub enum LinkError {
 
 /// Counts since the link was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(serde::Serialize)]
 pub struct Statistics {
     /// Numbered frames sent, those sent again included.
     pub frames_sent: u64,

@@ -1,0 +1,323 @@
+//! The local cluster: starts workers, tells them of each other, ends with them.
+//!
+//! Not here: what workers do. Invariant: every worker that was started is stopped or dropped with the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use topology_api::topology::Topology;
+use worker::ids::{Incarnation, WorkerIndex};
+use worker::journal::Journal;
+use worker::plan::Plan;
+use worker::process::{Worker, WorkerConfig, WorkerReport};
+use worker::seam::Seam;
+use worker::transfer::handshake::Secret;
+use worker::transfer::network::Connector;
+use worker::transfer::pipe::Pipes;
+
+use crate::placement::spread_evenly;
+
+/// Bytes that the inboxes of one worker may hold.
+const BUDGET_BYTES: usize = 256 << 20;
+
+/// Why a local run did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// A component cannot go on.
+    #[error("component `{component}` stopped: {error}")]
+    Fatal {
+        /// The component.
+        component: String,
+        /// What it said.
+        error: String,
+    },
+}
+
+/// Options of a local cluster.
+pub struct LocalClusterBuilder {
+    topology: Arc<Topology>,
+    workers: Option<u16>,
+    seam: Option<Seam>,
+    control: Option<Seam>,
+    connectors: Option<Connectors>,
+    journal: Option<Journal>,
+}
+
+type Connectors = Box<dyn Fn(WorkerIndex) -> Arc<dyn Connector> + Send>;
+
+/// A running topology; dropping it ends it at once, [`LocalCluster::stop`] in order.
+pub struct LocalCluster {
+    topology: Arc<Topology>,
+    plan: Plan,
+    seam: Seam,
+    control: Seam,
+    secret: Secret,
+    network: Pipes,
+    connectors: Option<Connectors>,
+    journal: Option<Journal>,
+    workers: Vec<Option<Worker>>,
+    incarnations: Vec<Incarnation>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Roots that were acked.
+    pub acked: u64,
+    /// Roots that failed, replayed ones each time.
+    pub failed: u64,
+    /// Time from emit to the last ack of each root, in microseconds.
+    pub complete_us: Histogram<u64>,
+    /// Tuples executed by each component.
+    pub executed: BTreeMap<String, u64>,
+    /// Errors of user code, by component: the last ones.
+    pub errors: BTreeMap<String, Vec<String>>,
+}
+
+impl LocalCluster {
+    /// A local cluster for this topology.
+    pub fn builder(topology: Topology) -> LocalClusterBuilder {
+        LocalClusterBuilder {
+            topology: Arc::new(topology),
+            workers: None,
+            seam: None,
+            control: None,
+            connectors: None,
+            journal: None,
+        }
+    }
+
+    /// Runs a topology of bounded spouts to its end, on the current runtime.
+    ///
+    /// # Errors
+    /// If a component stopped by a fatal error.
+    pub async fn run(topology: Topology) -> Result<Summary, LocalError> {
+        let cluster = LocalCluster::builder(topology).start().await?;
+        cluster.ended().await?;
+        let summary = cluster.summary();
+        cluster.stop(Duration::ZERO).await;
+        Ok(summary)
+    }
+
+    /// Waits until the input of every component is finished.
+    ///
+    /// # Errors
+    /// If a component stopped by a fatal error.
+    pub async fn ended(&self) -> Result<(), LocalError> {
+        let workers: Vec<&Worker> = self.workers.iter().flatten().collect();
+        let mut waiting: Vec<_> = workers.iter().map(|worker| Box::pin(worker.ended())).collect();
+        while !waiting.is_empty() {
+            let progress = std::future::poll_fn(|cx| {
+                for index in 0..waiting.len() {
+                    if let std::task::Poll::Ready(progress) = waiting[index].as_mut().poll(cx) {
+                        drop(waiting.swap_remove(index));
+                        return std::task::Poll::Ready(progress);
+                    }
+                }
+                std::task::Poll::Pending
+            })
+            .await;
+            if let Some((component, error)) = progress.fatal {
+                return Err(LocalError::Fatal { component, error });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first fatal error of any worker, if there was one.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self) -> Result<(), LocalError> {
+        match self.workers.iter().flatten().find_map(|worker| worker.progress().fatal) {
+            Some((component, error)) => Err(LocalError::Fatal { component, error }),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the spouts asked again.
+    pub fn activate(&self) {
+        self.workers.iter().flatten().for_each(Worker::activate);
+    }
+
+    /// Has the spouts asked no more.
+    pub fn deactivate(&self) {
+        self.workers.iter().flatten().for_each(Worker::deactivate);
+    }
+
+    /// Roots that are pending.
+    pub fn pending(&self) -> u64 {
+        self.workers.iter().flatten().map(Worker::pending).sum()
+    }
+
+    /// Deactivates, waits until nothing is pending or `wait` is over, fails what still is, and ends.
+    pub async fn stop(mut self, wait: Duration) {
+        self.deactivate();
+        let deadline = self.seam.now() + wait;
+        while self.pending() > 0 && self.seam.now() < deadline {
+            self.seam.sleep(Duration::from_millis(1)).await;
+        }
+        let stopping: Vec<_> = self.workers.iter_mut().filter_map(Option::take).map(Worker::stop).collect();
+        for stop in stopping {
+            stop.await;
+        }
+    }
+
+    /// What each worker that runs says of itself.
+    pub fn reports(&self) -> Vec<WorkerReport> {
+        self.workers.iter().flatten().map(Worker::report).collect()
+    }
+
+    /// What the run came to so far.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            acked: 0,
+            failed: 0,
+            complete_us: Histogram::new_with_bounds(1, 1 << 32, 2)
+                .expect("the bounds are constants that it accepts"),
+            executed: BTreeMap::new(),
+            errors: BTreeMap::new(),
+        };
+        for executor in self.reports().into_iter().flat_map(|report| report.executors) {
+            let spout = self.topology.component(&executor.component).is_some_and(|component| component.is_spout());
+            if spout {
+                summary.acked += executor.counts.acked;
+                summary.failed += executor.counts.failed;
+                // Both histograms have the same bounds.
+                let _ = summary.complete_us.add(&executor.complete_us);
+            }
+            *summary.executed.entry(executor.component.clone()).or_default() += executor.counts.executed;
+            let errors = executor.errors.into_iter().map(|error| error.message);
+            summary.errors.entry(executor.component).or_default().extend(errors);
+        }
+        summary
+    }
+
+    /// The worker that runs a task.
+    pub fn worker_of(&self, task: topology_api::ids::TaskId) -> Option<u16> {
+        self.plan.worker_of(task).map(|worker| worker.0)
+    }
+
+    /// Breaks the connection between two workers; their link goes on over the next one.
+    pub fn break_connection(&self, one: u16, other: u16) {
+        self.network.cut(WorkerIndex(one), WorkerIndex(other));
+    }
+
+    /// Ends a worker as a SIGKILL would: nothing of it is closed, its connections break. The others are told that it is
+    /// gone for good, as its Supervisor would tell them.
+    pub fn kill_worker(&mut self, worker: u16) {
+        self.workers[usize::from(worker)] = None;
+        self.network.kill(WorkerIndex(worker));
+        let incarnation = self.incarnations[usize::from(worker)];
+        for peer in self.workers.iter().flatten() {
+            peer.peer_is_gone(WorkerIndex(worker), incarnation);
+        }
+    }
+
+    /// Starts the next incarnation of a worker that was killed, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If a component of it cannot start.
+    pub async fn restart_worker(&mut self, worker: u16) -> Result<(), LocalError> {
+        let index = usize::from(worker);
+        self.incarnations[index] = Incarnation(self.incarnations[index].0 + 1);
+        self.workers[index] = Some(self.start_worker(WorkerIndex(worker)));
+        self.ready().await?;
+        self.activate();
+        Ok(())
+    }
+
+    fn start_worker(&self, worker: WorkerIndex) -> Worker {
+        let connector: Arc<dyn Connector> = match &self.connectors {
+            Some(connectors) => connectors(worker),
+            None => Arc::new(self.network.connector(worker)),
+        };
+        Worker::start(WorkerConfig {
+            topology: self.topology.clone(),
+            topology_id: format!("{}-local", self.topology.name()),
+            secret: self.secret.clone(),
+            plan: self.plan.clone(),
+            worker,
+            incarnation: self.incarnations[usize::from(worker.0)],
+            connector,
+            seam: self.seam.clone(),
+            control: self.control.clone(),
+            budget_bytes: BUDGET_BYTES,
+            journal: self.journal.clone(),
+        })
+    }
+
+    async fn ready(&self) -> Result<(), LocalError> {
+        for worker in self.workers.iter().flatten() {
+            worker.ready().await;
+        }
+        self.check()
+    }
+}
+
+impl LocalClusterBuilder {
+    /// How many workers; `topology.workers` if not said. Tuples between workers go through frames and links.
+    pub fn workers(mut self, workers: u16) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Where tasks, time and randomness come from, as `run_seeded` hands it out; the current runtime if not said.
+    pub fn seam(mut self, seam: Seam) -> Self {
+        self.seam = Some(seam);
+        self
+    }
+
+    /// A runtime of its own for what watches over the executors; the same as theirs if not said.
+    pub fn control(mut self, control: Seam) -> Self {
+        self.control = Some(control);
+        self
+    }
+
+    /// Connects workers otherwise than by pipes in memory: by TCP, say.
+    pub fn connectors(mut self, connectors: impl Fn(WorkerIndex) -> Arc<dyn Connector> + Send + 'static) -> Self {
+        self.connectors = Some(Box::new(connectors));
+        self
+    }
+
+    /// Writes what happens into this journal.
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Starts all workers, waits until they are ready, and activates the topology.
+    ///
+    /// # Errors
+    /// If a component stopped by a fatal error in `prepare`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, if no seam was given.
+    pub async fn start(self) -> Result<LocalCluster, LocalError> {
+        let seam = self.seam.unwrap_or_else(Seam::system);
+        let workers = self.workers.unwrap_or(self.topology.settings().workers).max(1);
+        let plan = spread_evenly(&self.topology, workers);
+        let mut cluster = LocalCluster {
+            secret: Secret::new(seam.random_key().to_vec()),
+            control: self.control.unwrap_or_else(|| seam.clone()),
+            seam,
+            plan,
+            topology: self.topology,
+            network: Pipes::new(),
+            connectors: self.connectors,
+            journal: self.journal,
+            workers: Vec::new(),
+            incarnations: vec![Incarnation(1); usize::from(workers)],
+        };
+        for worker in 0..workers {
+            let worker = cluster.start_worker(WorkerIndex(worker));
+            cluster.workers.push(Some(worker));
+        }
+        cluster.ready().await?;
+        cluster.activate();
+        Ok(cluster)
+    }
+}
