@@ -108,7 +108,7 @@ struct Order {
 struct Inner {
     long_name: i8,
     b: bool,
-    a: (Text, Option<u32>),
+    ab: (Text, Option<u32>),
 }
 
 fn order() -> impl Strategy<Value = Order> {
@@ -118,7 +118,7 @@ fn order() -> impl Strategy<Value = Order> {
         id,
         rate,
         parts,
-        within: Inner { long_name: inner.0, b: inner.1, a: (inner.2.into(), inner.3) },
+        within: Inner { long_name: inner.0, b: inner.1, ab: (inner.2.into(), inner.3) },
     })
 }
 
