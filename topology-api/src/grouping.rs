@@ -148,7 +148,7 @@ impl<T: Tuple> KeyOf<T> for ByIndex {
         hashes.extend(tuples.iter().map(|tuple| {
             key.clear();
             key.begin_fields(self.0.len());
-            self.0.iter().for_each(|field| tuple.write_key(*field, key));
+            tuple.write_key_of(&self.0, key);
             key.hash()
         }));
     }

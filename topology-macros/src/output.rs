@@ -6,7 +6,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Error, Fields, Result, parse2};
+use syn::{DeriveInput, Error, Fields, Result, Type, parse2};
 
 pub(crate) fn expand(item: TokenStream) -> Result<TokenStream> {
     const FORM: &str = "an output of several streams is a struct of ports: \
@@ -35,8 +35,12 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream> {
         let (ty, span) = (&field.ty, field.ty.span());
         let stream = ident.to_string().trim_start_matches("r#").to_owned();
         let stream_docs = format!("The stream `{stream}`.");
+        let Some(handle) = handle_of(ty) else {
+            let message = format!("{FORM}; this field is neither a `Port<…>` nor a `Direct<…>`");
+            return Err(Error::new_spanned(ty, message));
+        };
         let port = quote_spanned!(span=> <#ty as ::storm::output::PortField>);
-        handles.push(quote_spanned!(span=> #[doc = #stream_docs] #vis #ident: #port::Stream));
+        handles.push(quote_spanned!(span=> #[doc = #stream_docs] #vis #ident: #handle));
         opens.push(quote_spanned!(span=> #ident: #port::open(wires, #stream)));
         declares.push(quote_spanned!(span=> #ident: #port::declare(declare, #stream)));
         visits.push(quote_spanned!(span=> #port::visit(&mut self.#ident, visitor)));
@@ -70,4 +74,18 @@ pub(crate) fn expand(item: TokenStream) -> Result<TokenStream> {
             }
         }
     })
+}
+
+/// The type of a port's handle. Looks at the port's name only: for what is no port, the compiler's own answer would be one
+/// error for each use of the field.
+fn handle_of(ty: &Type) -> Option<TokenStream> {
+    let Type::Path(path) = ty else { return None };
+    let segment = path.path.segments.last()?;
+    let handle = match segment.ident.to_string().as_str() {
+        "Port" => quote_spanned!(ty.span()=> ::storm::topology::Stream),
+        "Direct" => quote_spanned!(ty.span()=> ::storm::topology::DirectStream),
+        _ => return None,
+    };
+    let arguments = &segment.arguments;
+    Some(quote!(#handle #arguments))
 }

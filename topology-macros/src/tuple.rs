@@ -19,6 +19,9 @@ struct Field {
     opaque: bool,
 }
 
+/// The longest name of a field. Below 128, the lengths of names sort as the bytes that they are written with.
+const NAME_BYTES: usize = 96;
+
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if !arguments.is_empty() {
         return Err(Error::new_spanned(arguments, "#[tuple] takes no arguments; #[tuple(serde)] stands above a field"));
@@ -78,6 +81,13 @@ fn fields_of(item: &mut ItemStruct) -> Result<Vec<Field>> {
             return Err(Error::new_spanned(&field.ty, message));
         }
         let name = ident.to_string().trim_start_matches("r#").to_owned();
+        if !name.is_ascii() || name.len() > NAME_BYTES || name.starts_with("__") {
+            let message = format!(
+                "a field's name consists of a-z, 0-9 and _, does not begin with __, and has at most {NAME_BYTES} characters: \
+                 other languages and the graph use it too"
+            );
+            return Err(Error::new(ident.span(), message));
+        }
         Ok(Field { ident, name, ty: field.ty.clone(), vis: field.vis.clone(), index, opaque })
     });
     fields.collect()

@@ -19,6 +19,8 @@ pub use bytes::Bytes;
 pub use smol_str::SmolStr as Text;
 pub use topology_macros::tuple;
 
+pub use crate::values;
+
 pub use convert::ConvertError;
 pub use field::Field;
 pub use key::{KEY_GROUPS, Key, KeyBytes, KeyGroup};
@@ -29,7 +31,25 @@ pub use wire::DecodeError;
 
 /// What a stream carries: a struct with `#[tuple]`, [`Values`], or [`Shared`] of one of these.
 ///
-/// Written by the attribute; seldom by hand.
+/// ```
+/// # extern crate topology_api as storm;
+/// use storm::prelude::*;
+/// use storm::tuple::Tuple;
+///
+/// #[tuple]
+/// #[derive(Debug, PartialEq)]
+/// struct Word {
+///     word: Text,
+///     count: u32,
+/// }
+///
+/// let mut bytes = Vec::new();
+/// let tuple = Word { word: "a".into(), count: 7 };
+/// Tuple::encode(&tuple, &mut bytes);
+/// assert_eq!(bytes, [1, b'a', 7, 0, 0, 0]);
+/// assert_eq!(Word::from_values(values!["a", 7]), Ok(tuple));
+/// assert_eq!(Word::COUNT.name(), "count");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a tuple",
     label = "not something that a stream carries",

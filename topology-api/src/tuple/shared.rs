@@ -11,6 +11,9 @@ use super::convert::ConvertError;
 use super::key::KeyBytes;
 use super::value::Values;
 use super::wire::DecodeError;
+use crate::bolt::{Accepts, Arrival, Auto, Input};
+use crate::output::{Declare, Output, Port, PortField, Wires};
+use crate::topology::Stream;
 
 /// A tuple behind an [`Arc`]: for large tuples that go to many tasks.
 ///
@@ -91,5 +94,36 @@ impl<T: Tuple> Tuple for Shared<T> {
     #[inline]
     fn write_key(&self, field: usize, key: &mut KeyBytes) {
         self.0.write_key(field, key);
+    }
+}
+
+impl<T: Tuple> Input for Shared<T> {
+    type Mode = Auto;
+}
+
+impl<T: Tuple> Accepts<Shared<T>> for Shared<T> {
+    #[inline]
+    fn accept(tuple: Shared<T>, _: &mut Arrival<'_>) -> Result<Self, ConvertError> {
+        Ok(tuple)
+    }
+}
+
+impl<T: Tuple> Accepts<T> for Shared<T> {
+    #[inline]
+    fn accept(tuple: T, _: &mut Arrival<'_>) -> Result<Self, ConvertError> {
+        Ok(Shared::new(tuple))
+    }
+}
+
+impl<T: Tuple> Output for Shared<T> {
+    type Ports = Port<Shared<T>>;
+    type Streams = Stream<Shared<T>>;
+
+    fn open(wires: &mut Wires<'_>) -> Self::Ports {
+        <Port<Shared<T>> as PortField>::open(wires, "default")
+    }
+
+    fn declare(declare: &mut Declare<'_>) -> Self::Streams {
+        <Port<Shared<T>> as PortField>::declare(declare, "default")
     }
 }
