@@ -363,9 +363,11 @@ mod tests {
     }
 
     #[test]
-    fn a_very_slow_bolt_gets_the_smallest_window() {
-        let run = adapts(Queue { servers: 1, service_us: 5_000, way_us: 10, varied: false }, 120, 3);
-        assert_eq!(run.limit, Window::MIN);
+    fn a_very_slow_bolt_gets_about_the_smallest_window() {
+        // Already the smallest window waits 320 ms.
+        let queue = Queue { servers: 1, service_us: 5_000, way_us: 10, varied: false };
+        let run = queue.run(&mut Window::adaptive(), 120, 3);
+        assert!((Window::MIN..80).contains(&run.limit) && run.used >= 0.95, "{run:?}");
     }
 
     #[test]
