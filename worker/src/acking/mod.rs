@@ -20,15 +20,19 @@
 //!   is dropped and counted. An ack that compared the generation just before can only make the slot's next root look
 //!   unfinished, never finished; [`Pending::audit`] finds such a root.
 //!
+//! [`Window`] decides how many roots may be pending at once.
+//!
 //! Not here: where anchors travel (`transfer`), how a bolt's emitter divides edges, message ids (they lie beside the slots,
 //! in the spout's executor). Invariant: a root ends exactly once, and as acked only if all its edges were acked.
 
 mod ledger;
 mod pending;
+mod window;
 mod word;
 
 pub use ledger::{AckRecord, Ledger, Outcomes, StaleCounts, worker_bit};
 pub use pending::{Acked, Ended, Failed, Pending, PendingCounts};
+pub use window::{Interval, LimitedBy, Window};
 
 /// The atomics of a ledger: those of loom where its model runs, else the standard ones.
 mod atomic {
