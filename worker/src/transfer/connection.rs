@@ -56,7 +56,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub trait Deliver: Send + Sync {
     /// A batch for tasks of this worker. Each target's share counts until [`LinkHandle::consumed`].
     fn data(&self, from: WorkerIndex, data: Data);
-    /// A source has ended. A life of the peer is told once, but a source's new life may tell it again.
+    /// A source has ended. Every new life of this worker is told again, of all the sources that ever ended.
     fn end(&self, from: WorkerIndex, end: End);
     /// Acks for this worker's ledgers.
     fn acks(&self, from: WorkerIndex, acks: Vec<AckRecord>);
@@ -71,6 +71,7 @@ pub trait Deliver: Send + Sync {
     /// The link is with this incarnation for the first time.
     fn connected(&self, worker: WorkerIndex, incarnation: Incarnation);
     /// `worker` has proved that it runs by a later plan than this worker knows: ask for it, then call [`Links::peer`].
+    /// Called at each attempt to connect, until then.
     fn newer_plan(&self, worker: WorkerIndex, version: PlanVersion);
 }
 

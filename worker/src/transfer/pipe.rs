@@ -251,3 +251,80 @@ impl Drop for Inlet {
         lock(&self.0).end(Ended::Written);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const A: WorkerIndex = WorkerIndex(0);
+    const B: WorkerIndex = WorkerIndex(1);
+
+    /// A connection from B to A, as B and as A have it; and the two connectors, which must live on.
+    async fn connected(pipes: &Pipes) -> (Connection, Connection, [PipeConnector; 2]) {
+        let (a, b) = (pipes.connector(A), pipes.connector(B));
+        let dialled = b.dial(A).await.unwrap();
+        let accepted = a.accept().await.unwrap();
+        (dialled, accepted, [a, b])
+    }
+
+    async fn error_of(connection: &mut Connection) -> (io::ErrorKind, io::ErrorKind) {
+        let read = connection.reader.read_u8().await.unwrap_err().kind();
+        (read, connection.writer.write_all(b"x").await.unwrap_err().kind())
+    }
+
+    #[tokio::test]
+    async fn what_a_cut_pipe_held_is_lost_and_both_sides_hear_of_it() {
+        let pipes = Pipes::new();
+        let (mut dialled, mut accepted, _connectors) = connected(&pipes).await;
+        dialled.writer.write_all(b"lost").await.unwrap();
+        pipes.cut(A, B);
+        let reset = (io::ErrorKind::ConnectionReset, io::ErrorKind::ConnectionReset);
+        assert_eq!(error_of(&mut accepted).await, reset);
+        assert_eq!(error_of(&mut dialled).await, reset);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_the_writer_went_is_read() {
+        let (mut dialled, mut accepted, _connectors) = connected(&Pipes::new()).await;
+        dialled.writer.write_all(b"last words").await.unwrap();
+        drop(dialled);
+        let mut read = String::new();
+        accepted.reader.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "last words");
+        assert_eq!(accepted.writer.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_killed_worker_reaches_nobody_and_nobody_reaches_it() {
+        let pipes = Pipes::new();
+        let (mut dialled, _accepted, [a, b]) = connected(&pipes).await;
+        pipes.kill(B);
+        assert_eq!(error_of(&mut dialled).await.0, io::ErrorKind::ConnectionReset);
+        let refused = |dialled: io::Result<Connection>| dialled.err().map(|error| error.kind());
+        assert_eq!(refused(b.dial(A).await), Some(io::ErrorKind::ConnectionRefused));
+        assert_eq!(refused(a.dial(B).await), Some(io::ErrorKind::ConnectionRefused));
+        let _successor = pipes.connector(B);
+        assert_eq!(refused(a.dial(B).await), None);
+        assert_eq!(refused(b.dial(A).await), Some(io::ErrorKind::ConnectionRefused), "the dead stay dead");
+    }
+
+    #[tokio::test]
+    async fn a_full_pipe_holds_up_its_writer() {
+        let (mut dialled, mut accepted, _connectors) = connected(&Pipes::new()).await;
+        let all = vec![7; PIPE_BYTES + 1];
+        let mut read = vec![0; all.len()];
+        let written = async {
+            dialled.writer.write_all(&all).await.unwrap();
+        };
+        let mut written = std::pin::pin!(written);
+        tokio::select! {
+            biased;
+            () = &mut written => panic!("a pipe holds more than {PIPE_BYTES} bytes"),
+            () = std::future::ready(()) => {}
+        }
+        let (_, count) = tokio::join!(written, accepted.reader.read_exact(&mut read));
+        assert_eq!((count.unwrap(), read), (PIPE_BYTES + 1, all));
+    }
+}

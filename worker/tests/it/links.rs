@@ -13,8 +13,8 @@ use topology_api::ids::TaskId;
 use worker::ids::{Incarnation, PlanVersion, WorkerIndex};
 use worker::seam::Seam;
 use worker::transfer::connection::{Deliver, LinkHandle, Links, Settings};
-use worker::transfer::frame::{AckRecord, Data, End};
-use worker::transfer::handshake::{Identity, Life, Secret};
+use worker::transfer::frame::{self, AckRecord, Data, End, Record};
+use worker::transfer::handshake::{self, Dialer, Identity, Life, Secret};
 use worker::transfer::network::{Connection, Connector};
 use worker::transfer::permits::Amount;
 use worker::transfer::pipe::Pipes;
@@ -45,6 +45,8 @@ struct Ear {
     news: tokio::sync::Notify,
     /// Consumes each batch at once, over this link.
     consumes: Mutex<Option<LinkHandle>>,
+    /// Gives up the peer of this link at the first batch.
+    gives_up: Mutex<Option<LinkHandle>>,
 }
 
 impl Ear {
@@ -87,6 +89,10 @@ impl Deliver for Ear {
     fn data(&self, from: WorkerIndex, data: Data) {
         if let Some(link) = &*self.consumes.lock().unwrap() {
             data.targets.iter().for_each(|task| link.consumed(*task, data.tuples.into(), data.payload.len() as u64));
+        }
+        let gives_up = self.gives_up.lock().unwrap().take();
+        if let Some(link) = gives_up {
+            link.give_up(Life { plan: PLAN, incarnation: Incarnation(1) });
         }
         self.hear(Told::Data(from, data));
     }
@@ -493,4 +499,70 @@ async fn garbage_on_the_port_closes_that_connection_only() {
     to_b.settled().await;
     assert_eq!(b.ear.payloads(), numbers(10));
     assert_eq!(to_b.statistics().reconnects, 0);
+}
+
+/// Shakes hands with worker A as worker B would, and has the bare connection.
+async fn proved(connector: &dyn Connector) -> Connection {
+    let mut connection = connector.dial(A).await.unwrap();
+    let (mut dialer, first) = Dialer::new(settings(B, 1, b"s").identity, A, [1; 32]);
+    connection.writer.write_all(&first).await.unwrap();
+    loop {
+        let mut length = [0; 2];
+        connection.reader.read_exact(&mut length).await.unwrap();
+        let mut body = vec![0; handshake::body_len(length).unwrap()];
+        connection.reader.read_exact(&mut body).await.unwrap();
+        let mut known = |_, _| Ok(0);
+        let reply = dialer.receive(&body, &mut known).unwrap();
+        connection.writer.write_all(&reply.send).await.unwrap();
+        if reply.agreed.is_some() {
+            return connection;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_frame_closes_its_connection_and_the_link_goes_on() {
+    let (seam, pipes) = (Seam::seeded(1), Pipes::new());
+    let a = Worker::start(settings(A, 1, b"s"), Arc::new(pipes.connector(A)), &seam);
+    let to_b = a.links.peer(B, PLAN);
+    let connector = pipes.connector(B);
+    let mut frame = Vec::new();
+    frame::encode(1, 0, &[Record::Data(data(5))], &mut frame);
+    for (round, garbage) in
+        [&[0xff; 40][..], &[1, 0, 0, 0], &[17, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 99]]
+            .into_iter()
+            .enumerate()
+    {
+        let mut connection = proved(&connector).await;
+        // The first frame comes in each round: it is a double from the second on.
+        connection.writer.write_all(&[&frame, garbage].concat()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = connection.reader.read_to_end(&mut rest).await;
+        assert!(!to_b.is_connected(), "round {round}");
+    }
+    assert_eq!(a.ear.told(), [Told::Connected(B, Incarnation(1)), Told::Data(B, data(5))]);
+    let _connection = proved(&connector).await;
+    while !to_b.is_connected() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_a_peer_in_the_middle_of_its_frame_hears_so_behind_the_frame() {
+    let pair = Pair::new();
+    let (to_b, to_a) = (pair.a.links.peer(B, PLAN), pair.b.links.peer(A, PLAN));
+    to_b.room(TASK).await;
+    *pair.b.ear.gives_up.lock().unwrap() = Some(to_a);
+    for number in 0..3 {
+        to_b.send_data(data(number)).unwrap();
+    }
+    pair.b.ear.until(|told| told.contains(&Told::PeerLost(A, Incarnation(1)))).await;
+    let expected = [
+        Told::Connected(A, Incarnation(1)),
+        Told::Data(A, data(0)),
+        Told::Data(A, data(1)),
+        Told::Data(A, data(2)),
+        Told::PeerLost(A, Incarnation(1)),
+    ];
+    assert_eq!(pair.b.ear.told(), expected);
 }
