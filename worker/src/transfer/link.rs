@@ -108,8 +108,7 @@ pub enum LinkError {
 }
 
 /// Counts since the link was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Statistics {
     /// Numbered frames sent, those sent again included.
     pub frames_sent: u64,
