@@ -426,7 +426,10 @@ impl Field for Text {
 
     #[inline]
     fn heap_size(&self) -> usize {
-        if self.is_heap_allocated() { self.len() + ARC_HEADER } else { 0 }
+        match self.shared_bytes() {
+            0 => 0,
+            bytes => bytes + ARC_HEADER,
+        }
     }
 
     #[inline]

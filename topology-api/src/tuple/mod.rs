@@ -11,12 +11,12 @@ pub mod nested;
 #[doc(hidden)]
 pub mod opaque;
 mod shared;
+mod text;
 mod token;
 mod value;
 mod wire;
 
 pub use bytes::Bytes;
-pub use smol_str::SmolStr as Text;
 pub use topology_macros::tuple;
 
 pub use crate::values;
@@ -25,6 +25,7 @@ pub use convert::ConvertError;
 pub use field::Field;
 pub use key::{KEY_GROUPS, Key, KeyBytes, KeyGroup};
 pub use shared::Shared;
+pub use text::Text;
 pub use token::{FieldOf, FieldTokens};
 pub use value::{MAX_DEPTH, Value, ValueMap, Values, WideInt};
 pub use wire::DecodeError;
