@@ -108,11 +108,7 @@ pub(crate) struct ByReference<F, K: ?Sized>(pub(crate) F, pub(crate) PhantomData
 
 impl<T, K: Key + ?Sized, F: for<'a> Fn(&'a T) -> &'a K + Send + Sync> KeyOf<T> for ByReference<F, K> {
     fn hashes(&self, tuples: &[T], key: &mut KeyBytes, hashes: &mut Vec<KeyHash>) {
-        hashes.extend(tuples.iter().map(|tuple| {
-            key.clear();
-            (self.0)(tuple).write_key(key);
-            key.hash()
-        }));
+        hashes.extend(tuples.iter().map(|tuple| (self.0)(tuple).hash_key(key)));
     }
 }
 
@@ -120,11 +116,7 @@ pub(crate) struct ByValue<F, K>(pub(crate) F, pub(crate) PhantomData<fn(K)>);
 
 impl<T, K: Key, F: Fn(&T) -> K + Send + Sync> KeyOf<T> for ByValue<F, K> {
     fn hashes(&self, tuples: &[T], key: &mut KeyBytes, hashes: &mut Vec<KeyHash>) {
-        hashes.extend(tuples.iter().map(|tuple| {
-            key.clear();
-            (self.0)(tuple).write_key(key);
-            key.hash()
-        }));
+        hashes.extend(tuples.iter().map(|tuple| (self.0)(tuple).hash_key(key)));
     }
 }
 
@@ -132,11 +124,7 @@ pub(crate) struct ByTokens<F>(pub(crate) F);
 
 impl<T, F: FieldTokens<T> + Send + Sync> KeyOf<T> for ByTokens<F> {
     fn hashes(&self, tuples: &[T], key: &mut KeyBytes, hashes: &mut Vec<KeyHash>) {
-        hashes.extend(tuples.iter().map(|tuple| {
-            key.clear();
-            self.0.write_key(tuple, key);
-            key.hash()
-        }));
+        hashes.extend(tuples.iter().map(|tuple| self.0.hash_key(tuple, key)));
     }
 }
 

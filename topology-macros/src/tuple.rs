@@ -209,6 +209,11 @@ fn tuple_impl(name: &Ident, fields: &[Field]) -> TokenStream {
         let write = field.call("write_field_key", quote!(#reference, key));
         quote!(#index => #write,)
     });
+    let hash_key = fields.iter().filter(|field| !field.opaque).map(|field| {
+        let (index, reference) = (field.index, field.reference());
+        let hash = field.call("hash_field_key", quote!(#reference, scratch));
+        quote!(#index => #hash,)
+    });
     quote! {
         #[automatically_derived]
         impl ::storm::tuple::Tuple for #name {
@@ -251,6 +256,14 @@ fn tuple_impl(name: &Ident, fields: &[Field]) -> TokenStream {
                 match field {
                     #(#write_key)*
                     _ => key.null(),
+                }
+            }
+
+            #[inline]
+            fn hash_key(&self, field: usize, scratch: &mut ::storm::tuple::KeyBytes) -> u64 {
+                match field {
+                    #(#hash_key)*
+                    _ => ::storm::tuple::nested::hash_of_null(scratch),
                 }
             }
         }

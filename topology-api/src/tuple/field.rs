@@ -113,18 +113,25 @@ pub trait Field: Key + Clone + Send + Sync + 'static {
         }
     }
 
-    /// A clone. The macro calls this and the next one, so that a type that is no field gives one message and not three.
+    /// A clone. The macro calls this and the next two, so that a type that is no field gives one message and not four.
     #[doc(hidden)]
     #[inline]
     fn duplicate(&self) -> Self {
         self.clone()
     }
 
-    /// The key.
+    /// The key's bytes.
     #[doc(hidden)]
     #[inline]
     fn write_field_key(&self, key: &mut KeyBytes) {
         self.write_key(key);
+    }
+
+    /// The key's hash.
+    #[doc(hidden)]
+    #[inline]
+    fn hash_field_key(&self, scratch: &mut KeyBytes) -> u64 {
+        self.hash_key(scratch)
     }
 }
 
@@ -419,7 +426,10 @@ impl Field for Text {
 
     #[inline]
     fn heap_size(&self) -> usize {
-        if self.is_heap_allocated() { self.len() + ARC_HEADER } else { 0 }
+        match self.shared_bytes() {
+            0 => 0,
+            bytes => bytes + ARC_HEADER,
+        }
     }
 
     #[inline]

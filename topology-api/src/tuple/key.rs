@@ -21,14 +21,17 @@
 //! ```
 //! Points in time and durations are integers: nanoseconds (since 1970 for points in time).
 //!
-//! The hash is XXH3-64 with seed 0 over these bytes; the group is the hash modulo 32,768.
+//! The hash is XXH3-64 with seed 0: of a single integer of 64 bits, float, text or bytes over its content alone (what
+//! follows tag and length), of any other key over all its bytes. So the hash of a text is that of its UTF-8 where it lies: a
+//! copy behind a tag would cost five times the hash. The group is the hash modulo 32,768.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::wire::put_bytes;
-use super::wire::put_length;
+use super::field::nanos_since_1970;
+use super::wire::{put_bytes, put_length};
 use super::{Bytes, Text};
 
 /// Number of key groups of every topology.
@@ -83,10 +86,24 @@ impl KeyBytes {
         &self.bytes
     }
 
-    /// XXH3-64 of the bytes, seed 0.
+    /// The hash of the key: XXH3-64, seed 0; see the module on what it covers. The builder holds exactly one key.
     #[inline]
     pub fn hash(&self) -> u64 {
-        xxh3_64(&self.bytes)
+        xxh3_64(self.content())
+    }
+
+    /// What is hashed.
+    #[inline]
+    fn content(&self) -> &[u8] {
+        match self.bytes[..] {
+            [3 | 6, ref content @ ..] => content,
+            [7 | 8, length, ref content @ ..] if length < 0x80 => content,
+            [7 | 8, ref rest @ ..] => {
+                let length = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+                rest.get(length..).unwrap_or_default()
+            }
+            ref all => all,
+        }
     }
 
     /// The group that the key falls into.
@@ -226,6 +243,14 @@ pub trait Key {
     /// Appends the key's canonical bytes: exactly one item.
     fn write_key(&self, key: &mut KeyBytes);
 
+    /// The hash of this key alone: that of its canonical bytes, for which `scratch` is used if they are needed.
+    #[inline]
+    fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+        scratch.clear();
+        self.write_key(scratch);
+        scratch.hash()
+    }
+
     /// Appends the canonical bytes of a list of such keys; a list of `u8` is bytes.
     #[doc(hidden)]
     #[inline]
@@ -238,46 +263,129 @@ pub trait Key {
     }
 }
 
+impl Key for bool {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.bool(*self);
+    }
+}
+
+impl Key for i64 {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.int(*self);
+    }
+
+    #[inline]
+    fn hash_key(&self, _: &mut KeyBytes) -> u64 {
+        xxh3_64(&self.to_le_bytes())
+    }
+}
+
+impl Key for i128 {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.int_wide(*self);
+    }
+}
+
+impl Key for u128 {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.uint_wide(*self);
+    }
+}
+
+impl Key for u64 {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.uint_wide(u128::from(*self));
+    }
+
+    #[inline]
+    fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+        match i64::try_from(*self) {
+            Ok(value) => value.hash_key(scratch),
+            Err(_) => u128::from(*self).hash_key(scratch),
+        }
+    }
+}
+
+impl Key for f64 {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.float(*self);
+    }
+}
+
+impl Key for str {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.text(self);
+    }
+
+    #[inline]
+    fn hash_key(&self, _: &mut KeyBytes) -> u64 {
+        xxh3_64(self.as_bytes())
+    }
+}
+
+impl Key for Bytes {
+    #[inline]
+    fn write_key(&self, key: &mut KeyBytes) {
+        key.bytes(self);
+    }
+
+    #[inline]
+    fn hash_key(&self, _: &mut KeyBytes) -> u64 {
+        xxh3_64(self)
+    }
+}
+
+/// Keys that are the key of another type.
 macro_rules! keys {
-    ($($type:ty: |$value:ident, $key:ident| $write:expr;)*) => {$(
+    ($($type:ty as $other:ty: |$value:ident| $same:expr;)*) => {$(
         impl Key for $type {
             #[inline]
-            fn write_key(&self, $key: &mut KeyBytes) {
+            fn write_key(&self, key: &mut KeyBytes) {
                 let $value = self;
-                $write;
+                <$other as Key>::write_key($same, key);
+            }
+
+            #[inline]
+            fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+                let $value = self;
+                <$other as Key>::hash_key($same, scratch)
             }
         }
     )*};
 }
 
 keys! {
-    bool: |value, key| key.bool(*value);
-    i8: |value, key| key.int(i64::from(*value));
-    i16: |value, key| key.int(i64::from(*value));
-    i32: |value, key| key.int(i64::from(*value));
-    i64: |value, key| key.int(*value);
-    i128: |value, key| key.int_wide(*value);
-    isize: |value, key| key.int(*value as i64);
-    u16: |value, key| key.int(i64::from(*value));
-    u32: |value, key| key.int(i64::from(*value));
-    u64: |value, key| key.uint_wide(u128::from(*value));
-    u128: |value, key| key.uint_wide(*value);
-    usize: |value, key| key.uint_wide(*value as u128);
-    f32: |value, key| key.float(f64::from(*value));
-    f64: |value, key| key.float(*value);
-    char: |value, key| key.text(value.encode_utf8(&mut [0; 4]));
-    str: |value, key| key.text(value);
-    String: |value, key| key.text(value);
-    Text: |value, key| key.text(value);
-    Bytes: |value, key| key.bytes(value);
-    std::time::Duration: |value, key| key.uint_wide(value.as_nanos());
-    std::time::SystemTime: |value, key| key.int_wide(super::field::nanos_since_1970(*value));
+    i8 as i64: |value| &i64::from(*value);
+    i16 as i64: |value| &i64::from(*value);
+    i32 as i64: |value| &i64::from(*value);
+    isize as i64: |value| &(*value as i64);
+    u16 as i64: |value| &i64::from(*value);
+    u32 as i64: |value| &i64::from(*value);
+    usize as u64: |value| &(*value as u64);
+    f32 as f64: |value| &f64::from(*value);
+    char as str: |value| value.encode_utf8(&mut [0; 4]);
+    String as str: |value| value;
+    Text as str: |value| value;
+    Duration as u128: |value| &value.as_nanos();
+    SystemTime as i128: |value| &nanos_since_1970(*value);
 }
 
 impl Key for u8 {
     #[inline]
     fn write_key(&self, key: &mut KeyBytes) {
         key.int(i64::from(*self));
+    }
+
+    #[inline]
+    fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+        i64::from(*self).hash_key(scratch)
     }
 
     #[inline]
@@ -292,6 +400,18 @@ impl<K: Key> Key for Option<K> {
         match self {
             Some(value) => value.write_key(key),
             None => key.null(),
+        }
+    }
+
+    #[inline]
+    fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+        match self {
+            Some(value) => value.hash_key(scratch),
+            None => {
+                scratch.clear();
+                scratch.null();
+                scratch.hash()
+            }
         }
     }
 }
@@ -323,6 +443,11 @@ macro_rules! keys_by_reference {
             #[inline]
             fn write_key(&self, key: &mut KeyBytes) {
                 (**self).write_key(key);
+            }
+
+            #[inline]
+            fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+                (**self).hash_key(scratch)
             }
         }
     )*};

@@ -11,12 +11,12 @@ pub mod nested;
 #[doc(hidden)]
 pub mod opaque;
 mod shared;
+mod text;
 mod token;
 mod value;
 mod wire;
 
 pub use bytes::Bytes;
-pub use smol_str::SmolStr as Text;
 pub use topology_macros::tuple;
 
 pub use crate::values;
@@ -25,6 +25,7 @@ pub use convert::ConvertError;
 pub use field::Field;
 pub use key::{KEY_GROUPS, Key, KeyBytes, KeyGroup};
 pub use shared::Shared;
+pub use text::Text;
 pub use token::{FieldOf, FieldTokens};
 pub use value::{MAX_DEPTH, Value, ValueMap, Values, WideInt};
 pub use wire::DecodeError;
@@ -92,10 +93,29 @@ pub trait Tuple: Clone + Send + Sync + 'static {
     /// Appends the canonical bytes of the field at `field`; null if there is none, or an opaque one.
     fn write_key(&self, field: usize, key: &mut KeyBytes);
 
+    /// The hash of the key that the field at `field` is; `scratch` is used if its canonical bytes are needed.
+    #[inline]
+    fn hash_key(&self, field: usize, scratch: &mut KeyBytes) -> u64 {
+        scratch.clear();
+        self.write_key(field, scratch);
+        scratch.hash()
+    }
+
     /// Appends the key of several fields: the field itself if it is one, else the list of them.
     #[inline]
     fn write_key_of(&self, fields: &[usize], key: &mut KeyBytes) {
         key.begin_fields(fields.len());
         fields.iter().for_each(|field| self.write_key(*field, key));
+    }
+
+    /// The hash of the key of several fields.
+    #[inline]
+    fn hash_key_of(&self, fields: &[usize], scratch: &mut KeyBytes) -> u64 {
+        if let [field] = fields {
+            return self.hash_key(*field, scratch);
+        }
+        scratch.clear();
+        self.write_key_of(fields, scratch);
+        scratch.hash()
     }
 }

@@ -4,6 +4,7 @@
 
 use super::Tuple;
 use super::convert::ConvertError;
+use super::key::{Key, KeyBytes};
 use super::value::Value;
 use super::wire::{DecodeError, take};
 
@@ -43,6 +44,11 @@ pub fn from_value<T: Tuple>(value: Value) -> Result<T, ConvertError> {
         return Err(ConvertError::expected(expected::<T>(), &value));
     }
     T::from_values(T::FIELDS.iter().map(|name| map.get(name).cloned().unwrap_or(Value::Null)).collect())
+}
+
+/// The hash of a field that has no key.
+pub fn hash_of_null(scratch: &mut KeyBytes) -> u64 {
+    None::<bool>.hash_key(scratch)
 }
 
 fn expected<T: Tuple>() -> String {

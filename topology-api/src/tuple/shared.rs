@@ -95,6 +95,11 @@ impl<T: Tuple> Tuple for Shared<T> {
     fn write_key(&self, field: usize, key: &mut KeyBytes) {
         self.0.write_key(field, key);
     }
+
+    #[inline]
+    fn hash_key(&self, field: usize, scratch: &mut KeyBytes) -> u64 {
+        self.0.hash_key(field, scratch)
+    }
 }
 
 impl<T: Tuple> Input for Shared<T> {

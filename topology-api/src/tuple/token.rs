@@ -64,6 +64,14 @@ pub trait FieldTokens<T> {
 
     /// Appends the key: the field, or for several the list of them.
     fn write_key(&self, tuple: &T, key: &mut KeyBytes);
+
+    /// The hash of the key; `scratch` is used if its canonical bytes are needed.
+    #[inline]
+    fn hash_key(&self, tuple: &T, scratch: &mut KeyBytes) -> u64 {
+        scratch.clear();
+        self.write_key(tuple, scratch);
+        scratch.hash()
+    }
 }
 
 impl<T: Tuple, F: Key> FieldTokens<T> for FieldOf<T, F> {
@@ -75,6 +83,11 @@ impl<T: Tuple, F: Key> FieldTokens<T> for FieldOf<T, F> {
     fn write_key(&self, tuple: &T, key: &mut KeyBytes) {
         // By index: a match that is compiled into the loop, where the getter would be a call.
         tuple.write_key(self.index, key);
+    }
+
+    #[inline]
+    fn hash_key(&self, tuple: &T, scratch: &mut KeyBytes) -> u64 {
+        tuple.hash_key(self.index, scratch)
     }
 }
 

@@ -284,6 +284,20 @@ impl Key for Value {
             }
         }
     }
+
+    #[inline]
+    fn hash_key(&self, scratch: &mut KeyBytes) -> u64 {
+        match self {
+            Value::Int(value) => value.hash_key(scratch),
+            Value::Text(text) => text.hash_key(scratch),
+            Value::Bytes(bytes) => bytes.hash_key(scratch),
+            other => {
+                scratch.clear();
+                other.write_key(scratch);
+                scratch.hash()
+            }
+        }
+    }
 }
 
 /// An integer that does not fit 64 bits.
@@ -543,6 +557,11 @@ impl Tuple for Values {
             Some(value) => value.write_key(key),
             None => key.null(),
         }
+    }
+
+    #[inline]
+    fn hash_key(&self, field: usize, scratch: &mut KeyBytes) -> u64 {
+        self.0.get(field).hash_key(scratch)
     }
 }
 

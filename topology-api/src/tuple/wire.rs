@@ -10,13 +10,15 @@ use std::mem::size_of;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct DecodeError {
-    what: Cow<'static, str>,
+    // One word, so that a result with a number goes in registers.
+    what: Box<Cow<'static, str>>,
 }
 
 impl DecodeError {
     /// An error that says what is wrong with the bytes.
+    #[cold]
     pub fn new(what: impl Into<Cow<'static, str>>) -> Self {
-        DecodeError { what: what.into() }
+        DecodeError { what: Box::new(what.into()) }
     }
 
     /// Bytes that end within something.
