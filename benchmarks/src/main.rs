@@ -46,7 +46,9 @@ fn main() {
         let cluster = LocalCluster::builder(topology).workers(workers).start().await.unwrap();
         cluster.ended().await.unwrap();
         let summary = cluster.summary();
-        if std::env::args().nth(3).is_some() { println!("{}", serde_json::to_string_pretty(&cluster.reports()).unwrap()); }
+        if std::env::args().nth(3).is_some() {
+            println!("{}", serde_json::to_string_pretty(&cluster.reports()).unwrap());
+        }
         cluster.stop(std::time::Duration::ZERO).await;
         summary
     });
@@ -54,5 +56,11 @@ fn main() {
     for (component, executed) in &summary.executed {
         println!("{case} {component} {executed} {:.2} M/s", *executed as f64 / seconds / 1e6);
     }
-    println!("acked {} failed {} p50 {} p99 {}  {seconds:.2}s", summary.acked, summary.failed, summary.complete_us.value_at_quantile(0.5), summary.complete_us.value_at_quantile(0.99));
+    println!(
+        "acked {} failed {} p50 {} p99 {}  {seconds:.2}s",
+        summary.acked,
+        summary.failed,
+        summary.complete_us.value_at_quantile(0.5),
+        summary.complete_us.value_at_quantile(0.99)
+    );
 }

@@ -176,8 +176,7 @@ impl LocalCluster {
         let mut summary = Summary {
             acked: 0,
             failed: 0,
-            complete_us: Histogram::new_with_bounds(1, 1 << 32, 2)
-                .expect("the bounds are constants that it accepts"),
+            complete_us: Histogram::new_with_bounds(1, 1 << 32, 2).expect("the bounds are constants that it accepts"),
             executed: BTreeMap::new(),
             errors: BTreeMap::new(),
         };
@@ -298,7 +297,7 @@ impl LocalClusterBuilder {
     /// Outside a tokio runtime, if no seam was given.
     pub async fn start(self) -> Result<LocalCluster, LocalError> {
         let seam = self.seam.unwrap_or_else(Seam::system);
-        let workers = self.workers.unwrap_or(self.topology.settings().workers).max(1);
+        let workers = self.workers.unwrap_or_else(|| self.topology.settings().workers).max(1);
         let plan = spread_evenly(&self.topology, workers);
         let mut cluster = LocalCluster {
             secret: Secret::new(seam.random_key().to_vec()),

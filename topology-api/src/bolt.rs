@@ -24,7 +24,8 @@ use crate::tuple::{ConvertError, Text, Tuple, Value, Values};
 /// methods of an instance are called from one task at a time. After a panic a new instance takes its place.
 ///
 /// ```
-/// use topology_api::prelude::*;
+/// # extern crate topology_api as storm;
+/// use storm::prelude::*;
 ///
 /// #[tuple] struct Line { text: Text }
 /// #[tuple] struct Word { word: Text }
@@ -90,7 +91,8 @@ pub trait Bolt: Send + 'static {
 /// A bolt that awaits: up to a given number of tuples are in flight at once in one task.
 ///
 /// ```
-/// use topology_api::prelude::*;
+/// # extern crate topology_api as storm;
+/// use storm::prelude::*;
 ///
 /// #[tuple] struct Order { id: u64 }
 /// struct Lookup;

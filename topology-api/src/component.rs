@@ -414,7 +414,7 @@ where
     let mut leaves_from = first;
     task.pace.begin(turn.clock.now_us());
     let ended = catch_unwind(AssertUnwindSafe(|| {
-        while let Some(tuple) = batch.tuples.next() {
+        for tuple in batch.tuples.by_ref() {
             let at = batch.taken;
             batch.taken += 1;
             let mut arrival = Arrival { source, task: from, holds: &task.holds, anchors: anchors.of(at) };

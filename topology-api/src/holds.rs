@@ -143,6 +143,12 @@ impl Holds {
         wake(state);
     }
 
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.free.len() == state.holds.len()
+    }
+
     /// How many inputs are held, and for how long the oldest, in microseconds.
     pub fn oldest(&self) -> (usize, u64) {
         let now = self.0.clock.now_us();
@@ -158,10 +164,10 @@ impl Holds {
 
 fn wake(state: &mut State) {
     let settled = &state.settled;
-    if !settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty() || settled.acked > 0 {
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+    if (!settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty() || settled.acked > 0)
+        && let Some(waker) = state.waker.take()
+    {
+        waker.wake();
     }
 }
 

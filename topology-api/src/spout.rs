@@ -19,7 +19,8 @@ use crate::tuple::Tuple;
 /// source that must is declared `blocking` and gets a thread of its own).
 ///
 /// ```
-/// use topology_api::prelude::*;
+/// # extern crate topology_api as storm;
+/// use storm::prelude::*;
 ///
 /// #[tuple] struct Number { n: u64 }
 ///

@@ -6,16 +6,16 @@
 //! Not here: what components are (`topology_api`), who starts workers. Invariant: nothing in this crate knows of Nimbus,
 //! Supervisors or ZooKeeper.
 
-pub mod process;
+pub mod acking;
 mod executor;
 pub mod inbox;
-mod outlets;
-pub mod acking;
-mod settling;
-pub mod transfer;
-pub mod stats;
 pub mod journal;
+mod outlets;
+pub mod process;
+mod settling;
+pub mod stats;
+pub mod transfer;
 
-pub mod plan;
 pub mod ids;
+pub mod plan;
 pub mod seam;

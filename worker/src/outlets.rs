@@ -61,12 +61,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Outlets {
-    pub(crate) fn new(
-        outlets: Vec<Outlet>,
-        budget: Arc<Budget>,
-        always_serialize: bool,
-        edges: EdgeIds,
-    ) -> Self {
+    pub(crate) fn new(outlets: Vec<Outlet>, budget: Arc<Budget>, always_serialize: bool, edges: EdgeIds) -> Self {
         Outlets { outlets, budget, always_serialize, edges, buffer: Vec::new() }
     }
 
@@ -110,8 +105,7 @@ impl Outlets {
                     }
                 }
                 let tuples = batch.len() as u32;
-                let payload =
-                    encode(&mut self.buffer, |out| batch.encode(tasks.len() as u16, &mut self.edges, out));
+                let payload = encode(&mut self.buffer, |out| batch.encode(tasks.len() as u16, &mut self.edges, out));
                 let life = link.peer_incarnation();
                 delivery.settling.goes_to(link.peer(), life, batch.anchors());
                 let data = Data { source, stream, targets: tasks.clone(), tuples, payload };

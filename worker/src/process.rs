@@ -53,6 +53,8 @@ const INBOX_BYTES: usize = 4 << 20;
 const STALL_TIMEOUTS: u32 = 10;
 /// Roots that a spout task can have pending when its window adapts: the window, and what bolts hold besides.
 const ADAPTIVE_SLOTS: u32 = Root::SLOTS;
+/// Slots of a ledger at least: room for a call of `next` that emits more than it may.
+const LEAST_SLOTS: u32 = 4096;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -175,12 +177,8 @@ impl Worker {
             window: LINK_WINDOW,
         };
         let reception_dyn: Arc<dyn Deliver> = reception.clone();
-        let links = Arc::new(Links::start(
-            seam.clone(),
-            settings,
-            config.connector.clone(),
-            Arc::downgrade(&reception_dyn),
-        ));
+        let links =
+            Arc::new(Links::start(seam.clone(), settings, config.connector.clone(), Arc::downgrade(&reception_dyn)));
         let _ = reception.links.set(Arc::downgrade(&links));
         let peer = |(index, slot): (usize, &crate::plan::SlotPlan)| {
             let peer = WorkerIndex(index as u16);
@@ -288,9 +286,8 @@ impl Worker {
 
     /// What it counted and is doing.
     pub fn report(&self) -> WorkerReport {
-        let executor = |executor: &RunningExecutor| {
-            executor.stats.report(executor.inbox.as_ref().map_or((0, 0), Inbox::waiting))
-        };
+        let executor =
+            |executor: &RunningExecutor| executor.stats.report(executor.inbox.as_ref().map_or((0, 0), Inbox::waiting));
         let link = |link: &LinkHandle| {
             (link.peer(), LinkReport { connected: link.is_connected(), statistics: link.statistics() })
         };
@@ -348,13 +345,11 @@ fn inboxes(topology: &Topology, executors: &[Vec<TaskId>], budget: &Arc<Budget>)
         .collect()
 }
 
+/// By ledger number: the spout task and its ledger, `None` for those of other workers.
+type OwnLedgers = Vec<Option<(TaskId, Arc<Ledger>)>>;
+
 /// Where the ledger of each spout task is, and those of this worker by task.
-fn places(
-    topology: &Topology,
-    plan: &Plan,
-    me: WorkerIndex,
-    seam: &Seam,
-) -> (Vec<Place>, Vec<Option<(TaskId, Arc<Ledger>)>>) {
+fn places(topology: &Topology, plan: &Plan, me: WorkerIndex, seam: &Seam) -> (Vec<Place>, OwnLedgers) {
     let spouts = topology.components().iter().filter(|component| component.is_spout());
     let tasks = spouts.flat_map(|component| component.tasks().iter().map(move |task| (component, *task)));
     let place = |(number, (component, task)): (usize, (&topology_api::topology::Component, TaskId))| {
@@ -363,8 +358,7 @@ fn places(
             return (Place::There(worker), None);
         }
         let slots = component.settings().max_spout_pending.unwrap_or(ADAPTIVE_SLOTS);
-        // One call of `next` may overshoot the limit.
-        let slots = slots.saturating_mul(2).max(4096).min(Root::SLOTS);
+        let slots = slots.saturating_mul(2).clamp(LEAST_SLOTS, Root::SLOTS);
         let first = Generation(seam.random() as u32);
         let ledger = Arc::new(Ledger::new(LedgerId(number as u16), slots, first));
         (Place::Here(ledger.clone()), Some((task, ledger)))
@@ -400,8 +394,7 @@ async fn watch_for_hangs(
 /// Takes what links deliver.
 struct Reception {
     inboxes: BTreeMap<TaskId, Inbox>,
-    /// By ledger number; `None` for those of other workers.
-    ledgers: Vec<Option<(TaskId, Arc<Ledger>)>>,
+    ledgers: OwnLedgers,
     links: OnceLock<std::sync::Weak<Links>>,
 }
 
@@ -522,8 +515,7 @@ impl Building<'_> {
             turn_us: 0,
             open_since_us: None,
         };
-        let made: Vec<(TaskId, AnyTask)> =
-            tasks.iter().map(|task| (*task, self.task(component, &streams))).collect();
+        let made: Vec<(TaskId, AnyTask)> = tasks.iter().map(|task| (*task, self.task(component, &streams))).collect();
         let metrics: BTreeMap<TaskId, Metrics> = tasks.iter().map(|task| (*task, Metrics::default())).collect();
         let ends: Vec<Vec<u32>> = streams.iter().map(|stream| stream.ends.clone()).collect();
         let inbox = self.reception.inboxes.get(&tasks[0]).cloned();
@@ -629,7 +621,8 @@ impl Building<'_> {
         let slot = |(task, made): (TaskId, AnyTask)| {
             let AnyTask::Spout(spout) = made else { return None };
             let ledger = self.reception.ledgers.iter().flatten().find(|(owner, _)| *owner == task);
-            let pending = ledger.filter(|_| settings.tracking).map(|(_, ledger)| Pending::new(ledger.clone(), stall_us));
+            let pending =
+                ledger.filter(|_| settings.tracking).map(|(_, ledger)| Pending::new(ledger.clone(), stall_us));
             let window = info.settings().max_spout_pending.map_or_else(Window::adaptive, Window::set_by_hand);
             Some(SpoutSlot {
                 task,

@@ -85,10 +85,7 @@ impl Settling {
                 Some(Place::There(worker)) => {
                     let record = |anchor: &Anchor| AckRecord { root: anchor.root, edge: anchor.edge.0, mask: 0 };
                     self.remote.extend(run.iter().map(record));
-                    match self.ledgers.link(*worker) {
-                        Some(link) => link.acks(&mut self.remote),
-                        None => self.remote.clear(),
-                    }
+                    send(&self.ledgers, Some(*worker), &mut self.remote);
                 }
                 // Tuples of no tree are among the acked ones.
                 None => {}
@@ -117,25 +114,36 @@ impl Settling {
 
     /// A batch with these anchors goes to a worker: each root is marked with it, here or over the link to its ledger.
     pub(crate) fn goes_to(&mut self, worker: WorkerIndex, life: Option<Incarnation>, anchors: &Anchors) {
-        let bits = worker_bits(worker, life);
-        let mut last = Root::NONE;
-        anchors.for_each(|anchor| {
-            if anchor.root == last {
+        let mask = worker_bits(worker, life);
+        let mut marked = Root::NONE;
+        let mut home = None;
+        anchors.for_each(|Anchor { root, .. }| {
+            if root == marked {
                 return;
             }
-            last = anchor.root;
-            match self.ledgers.place(anchor.root.ledger()) {
-                Some(Place::Here(ledger)) => ledger.touch(anchor.root, bits),
+            marked = root;
+            match self.ledgers.place(root.ledger()) {
+                Some(Place::Here(ledger)) => ledger.touch(root, mask),
                 // Its own worker's loss takes the ledger with it.
-                Some(Place::There(home)) if *home == worker => {}
-                Some(Place::There(home)) => {
-                    if let Some(link) = self.ledgers.link(*home) {
-                        self.remote.push(AckRecord { root: anchor.root, edge: 0, mask: bits });
-                        link.acks(&mut self.remote);
+                Some(Place::There(there)) if *there == worker => {}
+                Some(Place::There(there)) => {
+                    if home != Some(*there) {
+                        send(&self.ledgers, home, &mut self.remote);
+                        home = Some(*there);
                     }
+                    self.remote.push(AckRecord { root, edge: 0, mask });
                 }
                 None => {}
             }
         });
+        send(&self.ledgers, home, &mut self.remote);
+    }
+}
+
+/// Sends records to the ledgers of a worker, and empties the list.
+fn send(ledgers: &Ledgers, worker: Option<WorkerIndex>, records: &mut Vec<AckRecord>) {
+    match worker.and_then(|worker| ledgers.link(worker)) {
+        Some(link) => link.acks(records),
+        None => records.clear(),
     }
 }

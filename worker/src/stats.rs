@@ -170,8 +170,8 @@ impl ExecutorStats {
         inner.counts.executed += tally.executed;
         inner.counts.acked += tally.acked;
         inner.counts.failed += tally.failed;
-        if tally.executed > 0 {
-            inner.execute_us.saturating_record_n((took_us / tally.executed).max(1), tally.executed);
+        if let Some(each_us) = took_us.checked_div(tally.executed) {
+            inner.execute_us.saturating_record_n(each_us.max(1), tally.executed);
         }
         for message in tally.errors.drain(..) {
             inner.error(message, now_us);

@@ -24,7 +24,8 @@ use crate::tuple::{FieldTokens, Key, Tuple, Values};
 /// Collects the components of a topology; [`build`](TopologyBuilder::build) checks all of it.
 ///
 /// ```
-/// use topology_api::prelude::*;
+/// # extern crate topology_api as storm;
+/// use storm::prelude::*;
 /// # #[tuple] struct Line { text: Text }
 /// # struct Lines;
 /// # impl Spout for Lines {

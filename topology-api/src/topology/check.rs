@@ -207,13 +207,13 @@ fn source_of(draft: &Draft, input: &DraftInput, drafts: &[Draft]) -> Result<(), 
             suggestion(stream, names())
         ));
     };
-    if let Some((tuple, tuple_name)) = input.tuple {
-        if tuple != declared.tuple_type {
-            return Err(format!(
-                "bolt `{bolt}` takes stream `{stream}` of `{component}` as one of `{tuple_name}`, but it carries `{}`",
-                declared.tuple
-            ));
-        }
+    if let Some((tuple, tuple_name)) = input.tuple
+        && tuple != declared.tuple_type
+    {
+        return Err(format!(
+            "bolt `{bolt}` takes stream `{stream}` of `{component}` as one of `{tuple_name}`, but it carries `{}`",
+            declared.tuple
+        ));
     }
     grouping(bolt, component, declared, &input.grouping.shown)
 }
@@ -241,7 +241,7 @@ fn grouping(bolt: &str, component: &str, stream: &DeclaredStream, grouping: &Gro
             "bolt `{bolt}` groups stream `{name}` of `{component}` by field `{field}`, which is #[tuple(serde)] and has no key; group by another, or by a computed key with `.fields_with(…)`"
         ));
     }
-    for field in fields.iter().filter(|field| !stream.fields.contains(field)) {
+    if let Some(field) = fields.iter().find(|field| !stream.fields.contains(field)) {
         if stream.fields.is_empty() && stream.tuple_type == TypeId::of::<Values>() {
             return Err(format!(
                 "bolt `{bolt}` groups stream `{name}` of `{component}` by field `{field}`, but the stream's fields have no names; name them with `.output_fields([…])` where `{component}` is added"
@@ -311,7 +311,7 @@ fn component(mut draft: Draft, cycles: &[bool], config: &Config, problems: &mut 
             return None;
         }
     };
-    let wanted = draft.tasks.or(settings.tasks.map(|tasks| tasks as usize)).unwrap_or(draft.parallelism);
+    let wanted = draft.tasks.or_else(|| settings.tasks.map(|tasks| tasks as usize)).unwrap_or(draft.parallelism);
     let most = settings.max_task_parallelism.map_or(usize::MAX, |most| most as usize);
     let tasks = wanted.max(1).min(most);
     let sources = draft.inputs.iter().map(|input| (input.component.clone(), input.stream.clone())).collect();

@@ -201,6 +201,11 @@ impl BoltExecutor {
 
     async fn take(&mut self, envelope: Envelope) -> Result<(), Stop> {
         let Envelope { to, source, stream, content } = envelope;
+        if let Content::Wire(WireBatch { from: Some(from), payload, tuples, .. }) = &content
+            && let Some(Some(link)) = self.links.get(usize::from(from.0))
+        {
+            link.consumed(to, u64::from(*tuples), payload.len() as u64);
+        }
         let slot = self.tasks.iter().position(|slot| slot.task == to);
         let emitting = self.core.env.component_of(source);
         let (Some(slot), Some(emitting)) = (slot, emitting) else { return Ok(()) };
@@ -211,7 +216,7 @@ impl BoltExecutor {
                 Ok(())
             }
             Content::Batch(batch) => self.execute(slot, subscription, source, batch).await,
-            Content::Wire(wire) => match self.decode(to, emitting, stream, wire) {
+            Content::Wire(wire) => match self.decode(emitting, stream, wire) {
                 Some(batch) => self.execute(slot, subscription, source, batch).await,
                 None => Ok(()),
             },
@@ -219,11 +224,8 @@ impl BoltExecutor {
     }
 
     /// Reads a batch that came as bytes; if it cannot be read, its roots fail.
-    fn decode(&mut self, task: TaskId, emitting: usize, stream: u16, wire: WireBatch) -> Option<Box<dyn AnyBatch>> {
-        let WireBatch { from, payload, receiver, tuples } = wire;
-        if let Some(link) = from.and_then(|from| self.links.get(usize::from(from.0))?.as_ref()) {
-            link.consumed(task, u64::from(tuples), payload.len() as u64);
-        }
+    fn decode(&mut self, emitting: usize, stream: u16, wire: WireBatch) -> Option<Box<dyn AnyBatch>> {
+        let WireBatch { payload, receiver, tuples, .. } = wire;
         let info = &self.core.env.topology.components()[emitting].streams()[usize::from(stream)];
         match (info.decode)(&payload, receiver, tuples as usize) {
             Ok(batch) => Some(batch),
@@ -418,9 +420,8 @@ impl BoltExecutor {
 
     /// When held inputs are to be looked at; never while nothing is held.
     fn next_sweep(&self, planned: Option<u64>) -> Option<u64> {
-        let holds = |slot: &BoltSlot| {
-            slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some_and(|holds| holds.oldest().0 > 0)
-        };
+        let holds =
+            |slot: &BoltSlot| slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some_and(|holds| !holds.is_empty());
         if planned.is_some() || !self.tasks.iter().any(holds) {
             return planned;
         }

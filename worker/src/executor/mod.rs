@@ -156,8 +156,7 @@ impl Core {
                 journal.line(now_us, format_args!("task {source} sends {tuples} of stream {stream} by {outlet}"));
             }
             let component = self.env.topology.components()[self.component].name();
-            let mut delivery =
-                Delivery { source, component, stats: &self.stats, settling: &mut self.settling, now_us };
+            let mut delivery = Delivery { source, component, stats: &self.stats, settling: &mut self.settling, now_us };
             self.outlets.deliver(outgoing, &mut delivery).await;
         }
     }
@@ -205,10 +204,7 @@ impl Core {
             task,
             tasks: self.env.tasks.clone(),
             conf: component.conf().clone(),
-            fencing: FencingToken {
-                plan_version: self.env.plan_version.0,
-                incarnation: self.env.incarnation.0,
-            },
+            fencing: FencingToken { plan_version: self.env.plan_version.0, incarnation: self.env.incarnation.0 },
             worker: self.env.worker.0,
             metrics,
             wake,

@@ -182,7 +182,8 @@ impl SpoutExecutor {
                 journal.line(self.core.env.clock.now_us(), format_args!("task {task} hears {roots} acks"));
             }
             let slots: Vec<Slot> = ended.acked.drain(..).map(|acked| acked.slot).collect();
-            told = told.and(spout.ack(&slots));
+            let acked = spout.ack(&slots);
+            told = told.and(acked);
         }
         for failed in ended.failed.drain(..) {
             if let Some(journal) = &self.core.env.journal {
@@ -196,7 +197,8 @@ impl SpoutExecutor {
             if failed.reason.kind == FailKind::Stalled {
                 tracing::error!(root = %failed.root, "a root stood still and is failed: this is a fault of the runtime");
             }
-            told = told.and(spout.fail(failed.root.slot(), &failed.reason));
+            let heard = spout.fail(failed.root.slot(), &failed.reason);
+            told = told.and(heard);
             // A spout that was done, or had nothing, may have it again now.
             if *state != Asking::Ended {
                 *state = Asking::Now;
