@@ -182,7 +182,8 @@ impl Ledger {
         }
     }
 
-    /// Tells the owner that a bolt holds these roots on purpose; they count apart until they end.
+    /// Tells the owner that a bolt holds these roots on purpose; they count apart until they end. To be repeated while that
+    /// is so: cheap if the owner knows.
     pub fn held(&self, roots: &[Root]) {
         let claimed = |root: &&Root| self.find(**root).is_some_and(|(word, generation)| word.claim_hold(generation));
         let mut claimed = roots.iter().filter(claimed).peekable();

@@ -26,7 +26,11 @@
 //! in the spout's executor). Invariant: a root ends exactly once, and as acked only if all its edges were acked.
 
 mod ledger;
+#[cfg(all(test, loom))]
+mod loom_ledger;
 mod pending;
+#[cfg(all(test, not(loom)))]
+mod trees;
 mod window;
 mod word;
 

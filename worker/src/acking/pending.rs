@@ -147,15 +147,18 @@ impl Pending {
     }
 
     /// The last net: fails as [`FailKind::Stalled`] the roots whose words have stood still for the period given to
-    /// [`Pending::new`]; those that a bolt holds on purpose are left alone. Looks at a part of the slots, by the time since
+    /// [`Pending::new`]; those that a bolt holds on purpose are left alone as long as it says so once a period. Looks at a part of the slots, by the time since
     /// the last call; to be called at least sixteen times a period. After a longer pause (the process slept) it begins
     /// anew, as nothing could move meanwhile.
     pub fn audit(&mut self, now: u64, ended: &mut Ended) {
         let Some(audit) = &mut self.audit else { return };
         let mut stalled = Vec::new();
         audit.advance(now, self.used, |slot, before| {
-            let look = self.ledger.slot(slot).look()?;
-            if before == Some(look.word) && !look.held {
+            let word = self.ledger.slot(slot);
+            let look = word.look()?;
+            if look.holding {
+                word.doubt_hold();
+            } else if before == Some(look.word) {
                 stalled.push(self.ledger.root(slot, look.generation));
             }
             Some(look.word)
@@ -530,6 +533,10 @@ mod tests {
                 spout.take(now);
                 assert_eq!(slots(&spout.open(1, now)), [0]);
                 spout.ack(&[Anchor { root: moving, edge: Edge(0b001) }]);
+                // The bolt still holds the one in slot 2.
+                spout.pending.ledger().held(&[old[2].root]);
+                spout.take(now);
+                assert_eq!(spout.pending.held(), 1);
             }
         }
         // Each slot has its own time in a period: slot 1 was first seen at 400, so one period later is 2000.
@@ -540,6 +547,9 @@ mod tests {
         for now in (2100..3100).step_by(100) {
             assert_eq!(spout.audit(now), Ended::default(), "at {now}");
         }
+        let rest: Vec<_> = (3100..=4000).step_by(100).flat_map(|now| failed(&spout.audit(now))).collect();
+        assert_eq!(rest.iter().map(|(root, _)| root.slot().0).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(spout.pending.held(), 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(super) const GENERATION: u32 = (1 << 28) - 1;
 const OPEN: u32 = 1 << 28;
 /// Somebody has told the owner that the root failed: later fails are doubles, later acks are stale.
 const FAILING: u32 = 1 << 29;
-/// Somebody has told the owner that a bolt holds the root on purpose.
+/// A bolt has said, since the last audit, that it holds the root on purpose.
 const HOLDING: u32 = 1 << 30;
 /// The owner has counted the root as held.
 const HELD: u32 = 1 << 31;
@@ -105,9 +105,9 @@ impl Word<'_> {
         self.claim(FAILING, |state| state & !(HOLDING | HELD) == generation | OPEN)
     }
 
-    /// Marks the root as held; `false` if it has ended or is held already.
+    /// Marks the root as held; `false` if it has ended or the owner knows already.
     pub(super) fn claim_hold(&self, generation: u32) -> bool {
-        self.claim(HOLDING, |state| state & !FAILING == generation | OPEN)
+        self.claim(HOLDING, |state| state & (OPEN | HOLDING | GENERATION) == generation | OPEN)
     }
 
     /// Compare and exchange, as an unconditional write could meet the slot's next root.
@@ -149,13 +149,18 @@ impl Word<'_> {
         self.claim(HELD, |state| state & (OPEN | HELD | GENERATION) == generation | OPEN)
     }
 
+    /// The owner's: asks for a new word that the root is held, without which it counts as forgotten at the next audit.
+    pub(super) fn doubt_hold(&self) {
+        self.state().fetch_and(!HOLDING, Ordering::Relaxed);
+    }
+
     /// The owner's: what is in the slot now; `None` if it is free.
     pub(super) fn look(&self) -> Option<Look> {
         let state = self.state().load(Ordering::Acquire);
         let look = Look {
             generation: state & GENERATION,
             word: self.word().load(Ordering::Acquire),
-            held: state & (HOLDING | HELD) != 0,
+            holding: state & HOLDING != 0,
         };
         (state & OPEN != 0).then_some(look)
     }
@@ -175,5 +180,6 @@ pub(super) struct Ending {
 pub(super) struct Look {
     pub(super) generation: u32,
     pub(super) word: u64,
-    pub(super) held: bool,
+    /// Whether a bolt has said of late that it holds the root.
+    pub(super) holding: bool,
 }
