@@ -11,7 +11,7 @@ use topology_api::anchor::{Anchor, Generation, LedgerId, Root, Slot};
 use topology_api::fail::FailReason;
 
 use super::atomic::{AtomicBool, AtomicU64, Mutex, Ordering};
-use super::word::{GENERATION, Settled, Word, Words};
+use super::word::{Claim, Claims, GENERATION, Settled, Word, Words};
 use crate::ids::WorkerIndex;
 
 /// What crosses to a ledger's worker about one root: acks merged by XOR, and where the tree went from there.
@@ -65,6 +65,7 @@ pub struct Ledger {
     id: LedgerId,
     first: u32,
     words: Words,
+    claims: Claims,
     masks: Box<[AtomicU64]>,
     crosses: AtomicBool,
     desk: Mutex<Desk>,
@@ -80,7 +81,7 @@ struct Desk {
 }
 
 impl Ledger {
-    /// A ledger of `slots` slots, at most [`Root::SLOTS`]; 24 bytes of address space a slot, memory only for those used.
+    /// A ledger of `slots` slots, at most [`Root::SLOTS`]; 28 bytes of address space a slot, memory only for those used.
     /// `first` is the generation of each slot's first root and should be random, so that what is left of an earlier ledger
     /// with the same id is stale in this one.
     pub fn new(id: LedgerId, slots: u32, first: Generation) -> Self {
@@ -89,6 +90,7 @@ impl Ledger {
             id,
             first: first.0,
             words: Words::closed(slots),
+            claims: Claims::none(slots),
             masks: masks(slots),
             crosses: AtomicBool::new(false),
             desk: Mutex::default(),
@@ -174,18 +176,17 @@ impl Ledger {
 
     /// Tells the owner that the root failed. The first word counts; the edge of what failed is never settled.
     pub fn fail(&self, root: Root, reason: FailReason) {
-        let claimed = self.find(root).is_some_and(|(word, generation)| word.claim_fail(generation));
-        if claimed {
+        if self.claim(root, Claim::Fail) {
             self.tell(|outcomes| outcomes.failed.push((root, reason)));
         } else {
             count(&self.stale_fails);
         }
     }
 
-    /// Tells the owner that a bolt holds these roots on purpose; they count apart until they end.
+    /// Tells the owner that a bolt holds these roots on purpose; they count apart until they end. To be repeated while that
+    /// is so: cheap if the owner knows.
     pub fn held(&self, roots: &[Root]) {
-        let claimed = |root: &&Root| self.find(**root).is_some_and(|(word, generation)| word.claim_hold(generation));
-        let mut claimed = roots.iter().filter(claimed).peekable();
+        let mut claimed = roots.iter().filter(|root| self.claim(**root, Claim::Hold)).peekable();
         if claimed.peek().is_some() {
             self.tell(|outcomes| outcomes.held.extend(claimed));
         }
@@ -216,6 +217,12 @@ impl Ledger {
             acks: self.stale_acks.load(std::sync::atomic::Ordering::Relaxed),
             fails: self.stale_fails.load(std::sync::atomic::Ordering::Relaxed),
         }
+    }
+
+    fn claim(&self, root: Root, claim: Claim) -> bool {
+        self.find(root).is_some_and(|(word, generation)| {
+            word.accepts(generation) && self.claims.claim(root.slot().0, generation, claim)
+        })
     }
 
     fn tell(&self, what: impl FnOnce(&mut Outcomes)) {
@@ -254,6 +261,11 @@ impl Ledger {
     #[inline]
     pub(super) fn crosses(&self) -> bool {
         self.crosses.load(Ordering::Relaxed)
+    }
+
+    /// The owner's: whether a bolt has said that it holds the slot's root since this was asked last.
+    pub(super) fn doubt_hold(&self, slot: u32, generation: u32) -> bool {
+        self.claims.doubt_hold(slot, generation)
     }
 
     /// The owner's: forgets where the last root of a closed slot went.

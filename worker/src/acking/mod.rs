@@ -16,8 +16,8 @@
 //!   ledger's own worker ([`Ledger::touch`]), else by the next record to it. When a worker's incarnation is gone for good,
 //!   the pending roots that have its mark fail ([`Ledger::lost`]).
 //! - **Ending.** All of these only tell the owner. The owner alone ends a root ([`Pending::take`]): the first of
-//!   completed, failed, lost and stalled wins and raises the slot's generation; what still comes for the old generation
-//!   is dropped and counted. An ack that compared the generation just before can only make the slot's next root look
+//!   failed, completed, lost and stalled wins (in this order for what comes in one turn) and raises the slot's generation;
+//!   what still comes for the old generation is dropped and counted. An ack that compared the generation just before can only make the slot's next root look
 //!   unfinished, never finished; [`Pending::audit`] finds such a root.
 //!
 //! [`Window`] decides how many roots may be pending at once.
@@ -26,7 +26,11 @@
 //! in the spout's executor). Invariant: a root ends exactly once, and as acked only if all its edges were acked.
 
 mod ledger;
+#[cfg(all(test, loom))]
+mod loom_ledger;
 mod pending;
+#[cfg(all(test, not(loom)))]
+mod trees;
 mod window;
 mod word;
 

@@ -115,6 +115,10 @@ impl Pending {
 
     /// Ends the roots that `outcomes` tells of, for good and for the first time, and empties it.
     pub fn take(&mut self, outcomes: &mut Outcomes, now: u64, ended: &mut Ended) {
+        // Of a fail and an ack that came since the last time the fail counts: a replay is better than a loss.
+        for (root, reason) in outcomes.failed.drain(..) {
+            self.fail(root, reason, ended);
+        }
         for root in outcomes.completed.drain(..) {
             match self.end(root) {
                 Some(Ending { stamp, .. }) => {
@@ -127,9 +131,6 @@ impl Pending {
         for root in outcomes.held.drain(..) {
             let counted = self.ledger.find(root).is_some_and(|(slot, generation)| slot.count_held(generation));
             self.held += usize::from(counted);
-        }
-        for (root, reason) in outcomes.failed.drain(..) {
-            self.fail(root, reason, ended);
         }
         let lost = std::mem::take(&mut outcomes.lost);
         if lost != 0 {
@@ -147,18 +148,18 @@ impl Pending {
     }
 
     /// The last net: fails as [`FailKind::Stalled`] the roots whose words have stood still for the period given to
-    /// [`Pending::new`]; those that a bolt holds on purpose are left alone. Looks at a part of the slots, by the time since
+    /// [`Pending::new`]; those that a bolt holds on purpose are left alone as long as it says so once a period. Looks at a part of the slots, by the time since
     /// the last call; to be called at least sixteen times a period. After a longer pause (the process slept) it begins
     /// anew, as nothing could move meanwhile.
     pub fn audit(&mut self, now: u64, ended: &mut Ended) {
         let Some(audit) = &mut self.audit else { return };
         let mut stalled = Vec::new();
         audit.advance(now, self.used, |slot, before| {
-            let look = self.ledger.slot(slot).look()?;
-            if before == Some(look.word) && !look.held {
-                stalled.push(self.ledger.root(slot, look.generation));
+            let (generation, word) = self.ledger.slot(slot).look()?;
+            if !self.ledger.doubt_hold(slot, generation) && before == Some(word) {
+                stalled.push(self.ledger.root(slot, generation));
             }
-            Some(look.word)
+            Some(word)
         });
         for root in stalled {
             self.fail(root, FailReason::new(FailKind::Stalled, "", format!("root {root}")), ended);
@@ -195,8 +196,8 @@ impl Pending {
     }
 
     fn pending_root(&self, slot: u32) -> Option<Root> {
-        let look = self.ledger.slot(slot).look()?;
-        Some(self.ledger.root(slot, look.generation))
+        let (generation, _) = self.ledger.slot(slot).look()?;
+        Some(self.ledger.root(slot, generation))
     }
 
     fn fail(&mut self, root: Root, reason: FailReason, ended: &mut Ended) {
@@ -415,13 +416,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_ack_and_fail_wins_and_the_later_is_stale() {
+    fn the_first_outcome_wins_and_later_ones_are_stale() {
         let mut spout = spout(4, None);
         let anchors = spout.open(2, 0);
         spout.fail(anchors[0].root, FailKind::TimedOut);
         spout.fail(anchors[0].root, FailKind::Failed);
-        spout.ack(&anchors);
-        spout.fail(anchors[1].root, FailKind::Failed);
+        spout.ack(&anchors[1..]);
         let ended = spout.take(0);
         assert_eq!(ended.acked, [Acked { slot: Slot(1), latency_us: 0 }]);
         assert_eq!(
@@ -429,11 +429,20 @@ mod tests {
             [Failed { root: anchors[0].root, reason: FailReason::new(FailKind::TimedOut, "bolt", "") }]
         );
         spout.ack(&anchors);
-        spout.fail(anchors[0].root, FailKind::Failed);
+        spout.fail(anchors[1].root, FailKind::Failed);
         assert_eq!(spout.take(0), Ended::default());
         assert_eq!(spout.pending.counts().failed, BTreeMap::from([(FailKind::TimedOut, 1)]));
+        assert_eq!(spout.pending.ledger().stale(), StaleCounts { acks: 2, fails: 2 });
+    }
+
+    #[test]
+    fn a_fail_wins_over_an_ack_in_the_same_turn() {
+        let mut spout = spout(4, None);
+        let anchors = spout.open(1, 0);
+        spout.ack(&anchors);
+        spout.fail(anchors[0].root, FailKind::TimedOut);
+        assert_eq!(failed(&spout.take(0)), [(anchors[0].root, FailKind::TimedOut)]);
         assert_eq!(spout.pending.counts().stale, 1);
-        assert_eq!(spout.pending.ledger().stale(), StaleCounts { acks: 3, fails: 2 });
     }
 
     #[test]
@@ -530,6 +539,10 @@ mod tests {
                 spout.take(now);
                 assert_eq!(slots(&spout.open(1, now)), [0]);
                 spout.ack(&[Anchor { root: moving, edge: Edge(0b001) }]);
+                // The bolt still holds the one in slot 2.
+                spout.pending.ledger().held(&[old[2].root]);
+                spout.take(now);
+                assert_eq!(spout.pending.held(), 1);
             }
         }
         // Each slot has its own time in a period: slot 1 was first seen at 400, so one period later is 2000.
@@ -540,6 +553,9 @@ mod tests {
         for now in (2100..3100).step_by(100) {
             assert_eq!(spout.audit(now), Ended::default(), "at {now}");
         }
+        let rest: Vec<_> = (3100..=4000).step_by(100).flat_map(|now| failed(&spout.audit(now))).collect();
+        assert_eq!(rest.iter().map(|(root, _)| root.slot().0).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(spout.pending.held(), 0);
     }
 
     #[test]
@@ -589,7 +605,7 @@ mod tests {
         let before = resident_kib();
         let ledgers: Vec<_> = (0..40).map(|id| Ledger::new(LedgerId(id), Root::SLOTS, FIRST)).collect();
         let grown = resident_kib().saturating_sub(before);
-        // 40 × 24 MiB of address space.
+        // 40 × 28 MiB of address space.
         assert!(grown < 200 << 10, "{grown} KiB for {} ledgers", ledgers.len());
     }
 }

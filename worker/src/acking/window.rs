@@ -190,7 +190,7 @@ impl Search {
             }
             return limit;
         }
-        let elapsed = now - measure.since;
+        let elapsed = now.saturating_sub(measure.since);
         let latency = (measure.latency_sum_us / measure.completed).max(1);
         let long = elapsed >= 2 * latency.max(Window::INTERVAL_US) && measure.completed >= Self::ENOUGH;
         if !long && elapsed < Self::LONG_US.max(latency) {
@@ -220,7 +220,7 @@ impl Search {
                 return self.try_smaller(Trial { rate: trial.rate.max(rate), ratio: 0.6, ..trial }, limit, latency);
             }
             // Nothing waits in a window that completes less; in the smallest one something may, but there is no way to know.
-            self.base_us = if suffers { latency } else { self.base_us.min(latency) };
+            self.base_us = if stopped && suffers { latency } else { self.base_us.min(latency) };
             self.trial = None;
             self.put_off_trial(now, latency);
             return if stopped { bounded(trial.rate * self.aim_us()) } else { trial.limit };
@@ -311,14 +311,14 @@ mod tests {
             let (mut lowest, mut highest) = (window.limit(), window.limit());
             while now < end {
                 for _ in 0..window.room(ends.len(), 0) {
-                    let start = idle.pop().unwrap().0.max(now + self.way_us);
+                    let start = idle.pop().expect("there is a server").0.max(now + self.way_us);
                     let share = if self.varied { random.next_u64() % 2001 } else { 1000 };
                     let done = start + self.service_us * share / 1000;
                     idle.push(Reverse(done));
                     ends.push(Reverse((done, now)));
                 }
                 window.room(ends.len(), 0);
-                let (done, opened) = ends.pop().unwrap().0;
+                let (done, opened) = ends.pop().expect("the smallest window opens some").0;
                 now = done;
                 while tick <= now {
                     window.observe(tick, std::mem::take(&mut interval));

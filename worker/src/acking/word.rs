@@ -1,7 +1,8 @@
-//! One slot of a ledger: the root's XOR word, its state (generation and marks) and its stamp, side by side in 16 bytes.
+//! One slot of a ledger: the root's XOR word, its state (generation and marks) and its stamp, side by side in 16 bytes; and,
+//! apart from them, what others have claimed to tell the owner.
 //!
-//! Not here: which slots are free, and what is told to the owner (`pending`, `ledger`). Invariant: only the owner opens and
-//! ends a slot; what others write is refused unless the slot is open in the generation that they name.
+//! Not here: which slots are free, and what is told to the owner (`pending`, `ledger`). Invariant: only the owner writes a
+//! state; what others write is refused unless the slot is open in the generation that they name.
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -9,12 +10,8 @@ use super::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) const GENERATION: u32 = (1 << 28) - 1;
 /// The slot holds a pending root.
 const OPEN: u32 = 1 << 28;
-/// Somebody has told the owner that the root failed: later fails are doubles, later acks are stale.
-const FAILING: u32 = 1 << 29;
-/// Somebody has told the owner that a bolt holds the root on purpose.
-const HOLDING: u32 = 1 << 30;
 /// The owner has counted the root as held.
-const HELD: u32 = 1 << 31;
+const HELD: u32 = 1 << 29;
 
 /// Word, state and stamp; a tuple, because a slab of zeroed tuples needs no unsafe code.
 type Cell = (AtomicU64, AtomicU32, AtomicU32);
@@ -54,7 +51,7 @@ impl Words {
 /// What an ack did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// Nothing: the root has ended or is failing.
+    /// Nothing: the root has ended.
     Stale,
     /// The root waits for more.
     Open,
@@ -94,26 +91,10 @@ impl Word<'_> {
         if self.word().fetch_xor(edge, Ordering::AcqRel) == edge { Settled::Complete } else { Settled::Open }
     }
 
-    /// Whether acks of that generation count: the root is pending and not failing.
+    /// Whether that root is pending.
     #[inline]
     pub(super) fn accepts(&self, generation: u32) -> bool {
-        self.state().load(Ordering::Relaxed) & !(HOLDING | HELD) == generation | OPEN
-    }
-
-    /// Marks the root as failing; `false` if it has ended or is failing already.
-    pub(super) fn claim_fail(&self, generation: u32) -> bool {
-        self.claim(FAILING, |state| state & !(HOLDING | HELD) == generation | OPEN)
-    }
-
-    /// Marks the root as held; `false` if it has ended or is held already.
-    pub(super) fn claim_hold(&self, generation: u32) -> bool {
-        self.claim(HOLDING, |state| state & !FAILING == generation | OPEN)
-    }
-
-    /// Compare and exchange, as an unconditional write could meet the slot's next root.
-    fn claim(&self, mark: u32, applies: impl Fn(u32) -> bool) -> bool {
-        let marked = |state| if applies(state) { Some(state | mark) } else { None };
-        self.state().fetch_update(Ordering::AcqRel, Ordering::Relaxed, marked).is_ok()
+        self.state().load(Ordering::Relaxed) & !HELD == generation | OPEN
     }
 
     /// The owner's: gives the closed slot its next root and returns the generation.
@@ -136,8 +117,8 @@ impl Word<'_> {
     /// The owner's: ends the root of that generation and raises it; `None` if there is no such root any more.
     #[inline]
     pub(super) fn end(&self, generation: u32) -> Option<Ending> {
-        let state = self.state().load(Ordering::Acquire);
-        if state & (OPEN | GENERATION) != generation | OPEN {
+        let state = self.state().load(Ordering::Relaxed);
+        if state & !HELD != generation | OPEN {
             return None;
         }
         self.state().store(generation.wrapping_add(1) & GENERATION, Ordering::Release);
@@ -146,18 +127,17 @@ impl Word<'_> {
 
     /// The owner's: counts the root as held; `false` if it has ended or was counted before.
     pub(super) fn count_held(&self, generation: u32) -> bool {
-        self.claim(HELD, |state| state & (OPEN | HELD | GENERATION) == generation | OPEN)
+        let counts = self.state().load(Ordering::Relaxed) == generation | OPEN;
+        if counts {
+            self.state().store(generation | OPEN | HELD, Ordering::Relaxed);
+        }
+        counts
     }
 
-    /// The owner's: what is in the slot now; `None` if it is free.
-    pub(super) fn look(&self) -> Option<Look> {
-        let state = self.state().load(Ordering::Acquire);
-        let look = Look {
-            generation: state & GENERATION,
-            word: self.word().load(Ordering::Acquire),
-            held: state & (HOLDING | HELD) != 0,
-        };
-        (state & OPEN != 0).then_some(look)
+    /// The owner's: generation and word of the root in the slot; `None` if the slot is free.
+    pub(super) fn look(&self) -> Option<(u32, u64)> {
+        let state = self.state().load(Ordering::Relaxed);
+        (state & OPEN != 0).then(|| (state & GENERATION, self.word().load(Ordering::Acquire)))
     }
 }
 
@@ -170,10 +150,45 @@ pub(super) struct Ending {
     pub(super) held: bool,
 }
 
-/// An open slot as the owner sees it.
+/// What may be claimed for a root, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) generation: u32,
-    pub(super) word: u64,
-    pub(super) held: bool,
+#[repr(u32)]
+pub(super) enum Claim {
+    /// To tell the owner that it failed.
+    Fail = 1 << 28,
+    /// To tell the owner that a bolt holds it on purpose; until the owner doubts it.
+    Hold = 1 << 29,
+}
+
+/// By slot: a generation and what was claimed for it. Apart from the states, as these have one writer. Memory is committed
+/// where something is claimed.
+pub(super) struct Claims(Box<[AtomicU32]>);
+
+impl Claims {
+    #[cfg(not(loom))]
+    pub(super) fn none(slots: u32) -> Self {
+        Claims(bytemuck::zeroed_slice_box(slots as usize))
+    }
+
+    #[cfg(loom)]
+    pub(super) fn none(slots: u32) -> Self {
+        Claims((0..slots).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// Claims for the slot's root of that generation; `false` if somebody has. The caller has seen that the root is pending.
+    pub(super) fn claim(&self, slot: u32, generation: u32, claim: Claim) -> bool {
+        let mark = claim as u32;
+        let claimed = |now: u32| {
+            let now = if now & GENERATION == generation { now } else { generation };
+            (now & mark == 0).then_some(now | mark)
+        };
+        self.0[slot as usize].fetch_update(Ordering::AcqRel, Ordering::Relaxed, claimed).is_ok()
+    }
+
+    /// The owner's: whether a bolt has said that it holds the root since this was asked last.
+    pub(super) fn doubt_hold(&self, slot: u32, generation: u32) -> bool {
+        let hold = Claim::Hold as u32;
+        let doubted = |now: u32| (now & GENERATION == generation && now & hold != 0).then_some(now & !hold);
+        self.0[slot as usize].fetch_update(Ordering::AcqRel, Ordering::Relaxed, doubted).is_ok()
+    }
 }
