@@ -1,0 +1,1 @@
+//! What hand-written programs reach.
