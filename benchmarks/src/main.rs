@@ -1,66 +1,111 @@
-//! Measures the runtime.
+//! `benchmarks [--case NAME] [--rounds N] [--text FILE]`: the runtime measured beside hand-written programs of the same
+//! shape, in the same run, round by round in turn.
+//!
+//! One JSON line for each case on stdout; a table and how to repeat it on stderr. Medians of the rounds; ratios are those
+//! of medians. All checks and statistics of the runtime are on, its configuration is the default one.
+//!
+//! Not here: the hand-written programs (`baseline`) and the topologies (`topologies`). Invariant: a case and its limit
+//! handle the same number of tuples of the same kind.
+
+mod cases;
 mod topologies;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use storm::local_cluster::LocalCluster;
-use storm::prelude::*;
-use topologies::*;
+use anyhow::{Context, Result};
+use baseline::cases::Load;
+use baseline::made_text;
+use clap::Parser;
+
+use crate::cases::{Case, Outcome};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn hop(tuples: u64, tracked: bool, hops: usize) -> Topology {
-    let mut topology = Topology::builder("hop");
-    let mut numbers = topology.spout("numbers", move || Numbers { next: 0, end: tuples, tracked }).add();
-    for hop in 1..hops {
-        numbers = topology.bolt(&format!("id-{hop}"), || Identity).shuffle(&numbers).add();
-    }
-    topology.bolt("null", || Null).shuffle(&numbers).add();
-    topology.build().unwrap()
+/// Bytes of the text that is made when none is given.
+const TEXT_BYTES: u64 = 50_000_000;
+
+/// Measures the runtime beside hand-written programs of the same shape.
+///
+/// Example: `benchmarks --case hop-acked --rounds 5`
+#[derive(Parser)]
+#[command(name = "benchmarks")]
+struct Options {
+    /// Only this case; all if not given
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
+    /// Rounds of each case, the runtime and its limit in turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// The text whose words are counted; one of 50 MB is made if not given
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Names of the cases, and nothing else
+    #[arg(long)]
+    list: bool,
 }
 
-fn wordcount(text: Arc<String>) -> Topology {
-    let mut topology = Topology::builder("wordcount");
-    let lines = topology.spout("lines", move || Lines::new(text.clone(), 5)).add();
-    let words = topology.bolt("split", || Split).parallelism(2).shuffle(&lines).add();
-    topology.bolt("count", Count::default).parallelism(2).fields(&words, Word::WORD).add();
-    topology.build().unwrap()
-}
-
-fn main() {
-    let case = std::env::args().nth(1).unwrap();
-    let workers: u16 = std::env::args().nth(2).map_or(1, |w| w.parse().unwrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let topology = match case.as_str() {
-        "hop" => hop(200_000_000, false, 1),
-        "hop-acked" => hop(50_000_000, true, 1),
-        "three" => hop(30_000_000, true, 3),
-        "deep" => hop(3_000_000, true, 50),
-        "words" => wordcount(Arc::new(std::fs::read_to_string("/work/text50.txt").unwrap())),
-        _ => panic!(),
-    };
-    let began = Instant::now();
-    let summary = runtime.block_on(async {
-        let cluster = LocalCluster::builder(topology).workers(workers).start().await.unwrap();
-        cluster.ended().await.unwrap();
-        let summary = cluster.summary();
-        if std::env::args().nth(3).is_some() {
-            println!("{}", serde_json::to_string_pretty(&cluster.reports()).unwrap());
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benchmarks: {error:#}");
+            ExitCode::FAILURE
         }
-        cluster.stop(std::time::Duration::ZERO).await;
-        summary
-    });
-    let seconds = began.elapsed().as_secs_f64();
-    for (component, executed) in &summary.executed {
-        println!("{case} {component} {executed} {:.2} M/s", *executed as f64 / seconds / 1e6);
     }
-    println!(
-        "acked {} failed {} p50 {} p99 {}  {seconds:.2}s",
-        summary.acked,
-        summary.failed,
-        summary.complete_us.value_at_quantile(0.5),
-        summary.complete_us.value_at_quantile(0.99)
+}
+
+#[expect(clippy::print_stdout, reason = "the results are this program's output")]
+fn run(options: &Options) -> Result<()> {
+    if options.list {
+        Case::ALL.iter().for_each(|case| println!("{}", case.name()));
+        return Ok(());
+    }
+    let cases = match options.case.as_slice() {
+        [] => Case::ALL.to_vec(),
+        names => names.iter().map(|name| Case::named(name)).collect::<Result<_>>()?,
+    };
+    let text = cases.iter().any(|case| case.needs_text()).then(|| text(options)).transpose()?;
+    // It lives as long as the process: the hand-written programs share it between threads.
+    let text: Option<&'static str> = text.map(|text| &*Box::leak(text.into_boxed_str()));
+    eprintln!("{:<22} {:>14} {:>14} {:>7}   spread (ours | limit)", "case", "per second", "limit", "ratio");
+    for case in cases {
+        let outcome = case.run(options.rounds, &Load { text, tuples: None })?;
+        report(&outcome);
+        println!("{}", serde_json::to_string(&outcome)?);
+    }
+    eprintln!("repeat one by: cargo xtask bench -- --case NAME --rounds {}", options.rounds);
+    Ok(())
+}
+
+fn report(outcome: &Outcome) {
+    eprintln!(
+        "{:<22} {:>14.0} {:>14.0} {:>7.2}   {:.0} – {:.0} | {:.0} – {:.0}",
+        outcome.case,
+        outcome.per_second,
+        outcome.limit_per_second,
+        outcome.ratio,
+        outcome.least_per_second,
+        outcome.most_per_second,
+        outcome.limit_least_per_second,
+        outcome.limit_most_per_second,
     );
+    if let Some(latency) = &outcome.latency {
+        eprintln!(
+            "{:<22} p50 {:.1} µs (limit {:.1}), p99 {:.1} µs (limit {:.1}), {:.1} % of a core",
+            "", latency.p50_us, latency.limit_p50_us, latency.p99_us, latency.limit_p99_us, latency.core_percent
+        );
+    }
+}
+
+fn text(options: &Options) -> Result<String> {
+    match &options.text {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading the text {}", path.display())),
+        None => {
+            let mut text = Vec::new();
+            made_text::write(&mut text, TEXT_BYTES).context("making a text")?;
+            String::from_utf8(text).context("the made text is UTF-8")
+        }
+    }
 }

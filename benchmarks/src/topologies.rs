@@ -3,10 +3,11 @@
 //! Not here: the hand-written programs beside them (`baseline`). Invariant: nothing in here knows that it is measured.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use storm::prelude::*;
+
+use crate::cases::now;
 
 /// A number.
 #[tuple]
@@ -80,13 +81,13 @@ impl Bolt for Null {
 
 /// The lines of a text in memory, several times over.
 pub(crate) struct Lines {
-    text: Arc<String>,
+    text: &'static str,
     at: usize,
     passes: usize,
 }
 
 impl Lines {
-    pub(crate) fn new(text: Arc<String>, passes: usize) -> Self {
+    pub(crate) fn new(text: &'static str, passes: usize) -> Self {
         Lines { text, at: 0, passes }
     }
 }
@@ -145,12 +146,58 @@ impl Bolt for Count {
     }
 }
 
-/// Numbers at a steady rate, in the order of the clock: one for each interval that has passed.
-pub(crate) struct Paced {
-    pub(crate) began: Option<Instant>,
-    pub(crate) interval: Duration,
-    pub(crate) emitted: u64,
+/// Sixty-four bytes.
+#[tuple]
+pub(crate) struct Cell {
+    pub(crate) value: u64,
+    pub(crate) rest: [u8; 56],
+}
+
+/// Cells from 0 up to an end.
+pub(crate) struct Cells {
+    pub(crate) next: u64,
     pub(crate) end: u64,
+}
+
+impl Spout for Cells {
+    type Output = Cell;
+    type MessageId = u64;
+
+    fn next(&mut self, out: &mut Roots<'_, Cell, u64>) -> Result<Next> {
+        if self.next == self.end {
+            return Ok(Next::Done);
+        }
+        out.emit(Cell { value: self.next, rest: [0; 56] }, self.next);
+        self.next += 1;
+        Ok(Next::Emitted)
+    }
+}
+
+/// Takes cells and does nothing with them.
+pub(crate) struct NullCell;
+
+impl Bolt for NullCell {
+    type Input = Cell;
+    type Output = ();
+
+    fn execute(&mut self, cell: Cell, _: &mut Emitter<()>) -> Result {
+        std::hint::black_box((cell.value, cell.rest));
+        Ok(())
+    }
+}
+
+/// Numbers at a steady rate: one for each interval that has passed.
+pub(crate) struct Paced {
+    began: Option<Instant>,
+    interval: Duration,
+    emitted: u64,
+    end: u64,
+}
+
+impl Paced {
+    pub(crate) fn new(interval: Duration, end: u64) -> Self {
+        Paced { began: None, interval, emitted: 0, end }
+    }
 }
 
 impl Spout for Paced {
@@ -161,9 +208,8 @@ impl Spout for Paced {
         if self.emitted == self.end {
             return Ok(Next::Done);
         }
-        let began = *self.began.get_or_insert_with(Instant::now);
+        let passed = self.began.get_or_insert_with(now).elapsed();
         let due = self.interval * self.emitted as u32;
-        let passed = began.elapsed();
         if passed < due {
             return Ok(Next::Idle(due - passed));
         }
