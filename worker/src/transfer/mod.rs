@@ -15,4 +15,6 @@ pub mod network;
 pub mod outbox;
 pub mod permits;
 pub mod pipe;
+// tokio has no sockets where the model of the ledger runs.
+#[cfg(not(loom))]
 pub mod tcp;
