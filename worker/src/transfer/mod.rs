@@ -15,4 +15,6 @@ pub mod network;
 pub mod outbox;
 pub mod permits;
 pub mod pipe;
+// Under loom tokio has no sockets.
+#[cfg(not(loom))]
 pub mod tcp;
