@@ -1,3 +1,5 @@
+//! What the configuration accepts, refuses and suggests.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
