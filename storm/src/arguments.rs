@@ -108,7 +108,8 @@ fn config(matches: &ArgMatches) -> (Config, Vec<Refusal>) {
 }
 
 fn command<A: clap::Args>(name: &str, executable: &str) -> Result<Command, Refusal> {
-    let own = A::augment_args(Command::new(name.to_owned()));
+    let mut own = A::augment_args(Command::new(name.to_owned()).disable_help_flag(true));
+    own.build();
     refuse_clashes(&own)?;
     let about = match own.get_about() {
         Some(about) => format!("{about}\n\nThe topology `{name}`. One executable, several roles:"),
@@ -173,7 +174,7 @@ fn command<A: clap::Args>(name: &str, executable: &str) -> Result<Command, Refus
         .disable_help_flag(true)
         .disable_help_subcommand(true)
         .subcommand_required(true)
-        .subcommand_value_name("ROLE")
+        .override_usage(format!("{executable} <ROLE> [ARGUMENTS]"))
         .subcommand_help_heading("Roles")
         .arg(help())
         .subcommand(local.arg(help()))

@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use local_cluster::{LocalCluster, LocalError};
+use local_cluster::{LocalCluster, LocalClusterBuilder, LocalError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::arguments::Local;
 use crate::console::Console;
 use crate::progress::Progress;
 use crate::refusal::{Exit, Refusal};
-use crate::report::{Report, grouped, span};
+use crate::report::{Report, roots, span};
 
 /// How often the workers are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -99,26 +99,16 @@ impl Run<'_> {
         if let Some(workers) = self.options.workers {
             builder = builder.workers(workers);
         }
-        let started = tokio::select! {
-            biased;
-            exit = self.signals.next() => {
-                self.console.say(&format!("`{name}` was told to stop before all of its components were ready"));
-                return exit;
-            }
-            started = builder.start() => started,
-        };
-        let cluster = match started {
-            Ok(cluster) => cluster,
-            Err(error) => {
-                self.console.say(&format!("error: cannot start `{name}`: {error}"));
-                return Exit::Failed;
-            }
-        };
         let began = Instant::now();
+        let cluster = match self.start(&name, builder).await {
+            Ok(cluster) => cluster,
+            Err(exit) => return exit,
+        };
         let end = self.watch(&cluster, &mut progress, began).await;
         if let End::Signal(exit) = end {
             if !self.drain(&cluster, &mut progress, began, drain).await {
                 self.console.show(String::new());
+                self.console.say(&format!("`{name}` has ended at once; {} were pending", roots(cluster.pending())));
                 return exit;
             }
         }
@@ -134,6 +124,27 @@ impl Run<'_> {
             self.console.say(&format!("warning: not all components of `{name}` have closed in time"));
         }
         self.tell_end(&name, end, &report, unfinished)
+    }
+
+    /// Starts it, and waits until all of its components are prepared.
+    async fn start(&mut self, name: &str, builder: LocalClusterBuilder) -> Result<LocalCluster, Exit> {
+        let mut starting = std::pin::pin!(builder.start());
+        loop {
+            tokio::select! {
+                biased;
+                exit = self.signals.next() => {
+                    self.console.say(&format!("`{name}` was told to stop before all of its components were ready"));
+                    return Err(exit);
+                }
+                started = &mut starting => return started.map_err(|error| {
+                    self.console.say(&format!("error: cannot start `{name}`: {error}"));
+                    Exit::Failed
+                }),
+                () = tokio::time::sleep(TELL) => {
+                    self.console.say(&format!("`{name}` waits until all of its components are prepared"));
+                }
+            }
+        }
     }
 
     /// Tells how it gets on, until it ends or a signal comes.
@@ -155,11 +166,8 @@ impl Run<'_> {
         cluster.deactivate();
         let deadline = Instant::now() + wait;
         if cluster.pending() > 0 {
-            let pending = grouped(cluster.pending());
-            self.console.say(&format!(
-                "stopping: {pending} roots are pending and get {} to finish; a second Ctrl-C ends it at once",
-                span(wait)
-            ));
+            let (pending, wait) = (roots(cluster.pending()), span(wait));
+            self.console.say(&format!("stopping: {wait} to finish {pending}; a second Ctrl-C ends it at once"));
         }
         let mut told_at = Instant::now();
         let mut look_at = told_at + LOOK;
@@ -203,7 +211,7 @@ impl Run<'_> {
             self.console.say(&format!("`{name}` has run: {how}\n{report}"));
         }
         if unfinished > 0 {
-            self.console.say(&format!("warning: {} roots were still pending and have failed", grouped(unfinished)));
+            self.console.say(&format!("warning: {} had not finished and failed", roots(unfinished)));
         }
         if let End::Error(error) = end {
             self.console.say(&format!("error: `{name}` could not go on: {error}"));

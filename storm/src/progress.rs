@@ -11,7 +11,7 @@ use topology_api::topology::Topology;
 use worker::process::WorkerReport;
 use worker::stats::{Doing, ExecutorReport};
 
-use crate::report::{grouped, span};
+use crate::report::{grouped, roots, span};
 
 /// So long nothing moves before it is told.
 const STUCK: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl Progress {
         let still = at.saturating_sub(self.moved_at);
         let stuck = (still >= self.patience).then(|| {
             self.patience = still * 2;
-            let roots = if pending == 1 { "1 root".to_owned() } else { format!("{} roots", grouped(pending)) };
+            let roots = roots(pending);
             format!("stuck? nothing has moved for {} with {roots} pending: {}", span(still), self.waits(reports))
         });
         Look { line, stuck }

@@ -20,7 +20,7 @@ const REPORT_FORMAT: u32 = 1;
 pub(crate) struct Report {
     format: u32,
     topology: String,
-    /// From the first tuple asked for to the end of the last.
+    /// From the start to the end of the last tuple, the preparing of components included.
     seconds: f64,
     acked: u64,
     failed: u64,
@@ -123,6 +123,11 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// So many roots, in words.
+pub(crate) fn roots(count: u64) -> String {
+    if count == 1 { "1 root".to_owned() } else { format!("{} roots", grouped(count)) }
 }
 
 /// A span of time, at three digits.
