@@ -54,6 +54,11 @@ impl Error {
     pub fn severity(&self) -> Severity {
         self.severity
     }
+
+    /// The error that it was made from by `?`, whose own causes follow; none if it is only words.
+    pub fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
 }
 
 /// Says what was attempted when an error passes by.

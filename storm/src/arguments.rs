@@ -1,0 +1,211 @@
+//! The command line of a topology's executable: the roles, the author's own arguments, and the runtime's.
+//!
+//! Not here: what a role does. Invariant: the author's arguments stand in each role alike, and none of them can be taken
+//! for one of the runtime's.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use topology_api::config::Config;
+
+use crate::refusal::Refusal;
+
+/// What the executable is asked to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Print the graph.
+    Describe,
+    /// Run the topology in this process.
+    Local(Local),
+}
+
+/// Options of the role `local`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// How many workers; `None` for as many as the configuration says.
+    pub(crate) workers: Option<u16>,
+    /// Where to write what the run came to.
+    pub(crate) report: Option<PathBuf>,
+    /// Whether to keep progress and summary to oneself.
+    pub(crate) quiet: bool,
+}
+
+/// A command line that was understood.
+pub(crate) struct Arguments<A> {
+    pub(crate) role: Role,
+    /// The author's own.
+    pub(crate) own: A,
+    /// Files and flags; what is wrong with it is for the topology's `build` to tell.
+    pub(crate) config: Config,
+    /// Files of `--config` that could not be read.
+    pub(crate) unreadable: Vec<Refusal>,
+}
+
+// Ids that no field of a Rust struct can have.
+const HELP: &str = "storm help";
+const CONF: &str = "storm conf";
+const CONFIG: &str = "storm config";
+const WORKERS: &str = "storm workers";
+const REPORT: &str = "storm report";
+const QUIET: &str = "storm quiet";
+
+const DESCRIBE: &str = "describe";
+const LOCAL: &str = "local";
+const WORKER: &str = "worker";
+
+/// Reads a command line, and the files that it names. `name` is the topology's; the first argument is the executable.
+pub(crate) fn read<A: clap::Args>(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Arguments<A>, Refusal> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let executable =
+        arguments.first().and_then(|path| Path::new(path).file_name()?.to_str()).unwrap_or(name).to_owned();
+    let mut command = command::<A>(name, &executable)?;
+    let matches = match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == clap::error::ErrorKind::MissingSubcommand => {
+            return Err(Refusal::NoRole { executable });
+        }
+        Err(error) => return Err(Refusal::Arguments(error)),
+    };
+    let (role, matches) = match matches.subcommand() {
+        Some((DESCRIBE, matches)) => (Role::Describe, matches),
+        Some((LOCAL, matches)) => (Role::Local(local(matches)), matches),
+        Some((WORKER, _)) => return Err(Refusal::NoCluster { executable }),
+        _ => return Err(Refusal::NoRole { executable }),
+    };
+    let (config, unreadable) = config(matches);
+    let own = A::from_arg_matches(matches).map_err(|error| Refusal::Arguments(error.format(&mut command)))?;
+    Ok(Arguments { role, own, config, unreadable })
+}
+
+fn local(matches: &ArgMatches) -> Local {
+    Local {
+        workers: matches.get_one::<u16>(WORKERS).copied(),
+        report: matches.get_one::<PathBuf>(REPORT).cloned(),
+        quiet: matches.get_flag(QUIET),
+    }
+}
+
+fn config(matches: &ArgMatches) -> (Config, Vec<Refusal>) {
+    let mut config = Config::new();
+    let mut unreadable = Vec::new();
+    for path in matches.get_many::<PathBuf>(CONFIG).into_iter().flatten() {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                config.add_yaml(&path.display().to_string(), &text);
+            }
+            Err(error) => unreadable.push(Refusal::ConfigFile { path: path.clone(), error }),
+        }
+    }
+    for assignment in matches.get_many::<String>(CONF).into_iter().flatten() {
+        config.add_flag(assignment);
+    }
+    (config, unreadable)
+}
+
+fn command<A: clap::Args>(name: &str, executable: &str) -> Result<Command, Refusal> {
+    let mut own = A::augment_args(Command::new(name.to_owned()).disable_help_flag(true));
+    own.build();
+    refuse_clashes(&own)?;
+    let about = match own.get_about() {
+        Some(about) => format!("{about}\n\nThe topology `{name}`. One executable, several roles:"),
+        None => format!("The topology `{name}`. One executable, several roles:"),
+    };
+    let required: String = own
+        .get_arguments()
+        .filter(|argument| argument.is_required_set())
+        .map(|argument| format!(" {argument}"))
+        .collect();
+    let examples = format!(
+        "Examples:\n  \
+         {executable} {LOCAL}{required}\n      \
+         runs it in this process, until its input ends or Ctrl-C is pressed\n  \
+         {executable} {LOCAL}{required} -c topology.workers=2 --report report.json\n      \
+         the same with two workers; what it came to is written to a file\n  \
+         {executable} {DESCRIBE}{required}\n      \
+         prints its components, streams and groupings\n\n\
+         Arguments of a role: {executable} {LOCAL} --help"
+    );
+    let role = |role: &'static str, about: &'static str| {
+        let role = Command::new(role).disable_help_flag(true).next_help_heading(format!("Arguments of {name}"));
+        let role = A::augment_args(role).about(about).long_about(None).next_help_heading("Options of the runtime");
+        role.arg(
+            option(CONF, "KEY=VALUE")
+                .short('c')
+                .action(ArgAction::Append)
+                .help("Set a configuration key; wins over files and code. The value is JSON, or else text"),
+        )
+        .arg(
+            option(CONFIG, "FILE")
+                .long("config")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help("Read configuration from a YAML file; of several, the last wins"),
+        )
+    };
+    let local = role(LOCAL, "Run the topology in this process, on all cores")
+        .arg(
+            option(WORKERS, "N")
+                .long("workers")
+                .value_parser(value_parser!(u16).range(1..))
+                .help("Run so many workers, connected in memory [default: topology.workers]"),
+        )
+        .arg(
+            option(REPORT, "FILE")
+                .long("report")
+                .value_parser(value_parser!(PathBuf))
+                .help("When it has ended, write what the run came to as JSON"),
+        )
+        .arg(flag(QUIET).long("quiet").help("Say nothing of progress, and no summary at the end"));
+    let worker = Command::new(WORKER).hide(true).disable_help_flag(true).arg(
+        Arg::new("storm anything")
+            .num_args(0..)
+            .allow_hyphen_values(true)
+            .trailing_var_arg(true)
+            .value_parser(ValueParser::os_string()),
+    );
+    Ok(Command::new(name.to_owned())
+        .bin_name(executable)
+        .about(about)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .override_usage(format!("{executable} <ROLE> [ARGUMENTS]"))
+        .subcommand_help_heading("Roles")
+        .arg(help())
+        .subcommand(local.arg(help()))
+        .subcommand(role(DESCRIBE, "Print the topology's graph as JSON, and run nothing").arg(help()))
+        .subcommand(worker)
+        .after_help(examples))
+}
+
+fn option(id: &'static str, value: &'static str) -> Arg {
+    Arg::new(id).value_name(value)
+}
+
+fn flag(id: &'static str) -> Arg {
+    Arg::new(id).action(ArgAction::SetTrue)
+}
+
+fn help() -> Arg {
+    Arg::new(HELP).short('h').long("help").action(ArgAction::Help).help("Print this")
+}
+
+/// The author's arguments must leave the runtime's alone, in each role.
+fn refuse_clashes(own: &Command) -> Result<(), Refusal> {
+    const LONGS: [&str; 5] = ["config", "workers", "report", "quiet", "help"];
+    const SHORTS: [char; 2] = ['c', 'h'];
+    let clash = |argument: &Arg| {
+        let long = argument.get_long_and_visible_aliases().unwrap_or_default().into_iter();
+        let long = long.filter(|long| LONGS.contains(long)).map(|long| format!("--{long}")).next();
+        let short = argument.get_short_and_visible_aliases().unwrap_or_default().into_iter();
+        let short = short.filter(|short| SHORTS.contains(short)).map(|short| format!("-{short}")).next();
+        long.or(short)
+    };
+    let clashes: Vec<String> = own.get_arguments().filter_map(clash).map(|clash| format!("`{clash}`")).collect();
+    if clashes.is_empty() { Ok(()) } else { Err(Refusal::Clash { arguments: clashes.join(", ") }) }
+}

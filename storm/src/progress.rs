@@ -1,0 +1,141 @@
+//! How a run gets on, from one look at the workers' reports to the next: a line of counts, and who waits for whom if
+//! nothing moves.
+//!
+//! Not here: when to look, and where the lines go (`local`). Invariant: the same looks at the same times give the same lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use topology_api::ids::TaskId;
+use topology_api::topology::Topology;
+use worker::process::WorkerReport;
+use worker::stats::{Doing, ExecutorReport};
+
+use crate::report::{grouped, roots, span};
+
+/// So long nothing moves before it is told.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// What was seen of a run so far.
+pub(crate) struct Progress {
+    /// The component of each task.
+    components: BTreeMap<TaskId, String>,
+    spouts: BTreeSet<String>,
+    last: Totals,
+    last_at: Duration,
+    moved_at: Duration,
+    /// How long nothing must have moved until it is told again.
+    patience: Duration,
+}
+
+/// What one look shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// Counts, in one line.
+    pub(crate) line: String,
+    /// Who waits for whom, if nothing has moved for long and that was not said yet.
+    pub(crate) stuck: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Totals {
+    acked: u64,
+    failed: u64,
+    executed: u64,
+    emitted: u64,
+}
+
+impl Progress {
+    /// Nothing seen yet of this topology.
+    pub(crate) fn new(topology: &Topology) -> Self {
+        let mut progress = Progress {
+            components: BTreeMap::new(),
+            spouts: BTreeSet::new(),
+            last: Totals::default(),
+            last_at: Duration::ZERO,
+            moved_at: Duration::ZERO,
+            patience: STUCK,
+        };
+        for component in topology.components() {
+            progress.components.extend(component.tasks().iter().map(|task| (*task, component.name().to_owned())));
+            if component.is_spout() {
+                progress.spouts.insert(component.name().to_owned());
+            }
+        }
+        progress
+    }
+
+    /// Looks at the reports of all workers, `at` since the run began.
+    pub(crate) fn look(&mut self, at: Duration, reports: &[WorkerReport]) -> Look {
+        let (mut totals, mut pending) = (Totals::default(), 0);
+        for executor in reports.iter().flat_map(|report| &report.executors) {
+            let counts = &executor.counts;
+            totals.executed += counts.executed;
+            totals.emitted += counts.streams.values().flatten().map(|(emitted, _)| emitted).sum::<u64>();
+            if self.spouts.contains(&executor.component) {
+                totals.acked += counts.acked;
+                totals.failed += counts.failed;
+                pending += counts.pending;
+            }
+        }
+        let since = at.saturating_sub(self.last_at).as_secs_f64();
+        let rate = if since > 0.0 { totals.acked.saturating_sub(self.last.acked) as f64 / since } else { 0.0 };
+        let line = format!(
+            "{:.0} s: {} acked, {} a second, {} pending, {} failed",
+            at.as_secs_f64(),
+            grouped(totals.acked),
+            grouped(rate as u64),
+            grouped(pending),
+            grouped(totals.failed)
+        );
+        if totals != self.last || pending == 0 {
+            (self.moved_at, self.patience) = (at, STUCK);
+        }
+        (self.last, self.last_at) = (totals, at);
+        let still = at.saturating_sub(self.moved_at);
+        let stuck = (still >= self.patience).then(|| {
+            self.patience = still * 2;
+            let roots = roots(pending);
+            format!("stuck? nothing has moved for {} with {roots} pending: {}", span(still), self.waits(reports))
+        });
+        Look { line, stuck }
+    }
+
+    /// Who waits for whom, those first at which a chain of waiting ends.
+    fn waits(&self, reports: &[WorkerReport]) -> String {
+        let mut said = BTreeSet::new();
+        for report in reports {
+            for executor in &report.executors {
+                said.extend(self.wait(executor, report.uptime_us));
+            }
+        }
+        let mut said: Vec<String> = said.into_iter().map(|(_, words)| words).collect();
+        let held: u64 = reports.iter().flat_map(|report| &report.executors).map(|executor| executor.counts.held).sum();
+        if held > 0 {
+            said.push(format!("bolts hold {} of them without ack or fail", grouped(held)));
+        }
+        if said.is_empty() {
+            "no executor does anything, which is a fault of the runtime".to_owned()
+        } else {
+            said.join("; ")
+        }
+    }
+
+    /// What an executor does that others may wait for, with its rank; `None` for one that has nothing to do.
+    fn wait(&self, executor: &ExecutorReport, uptime_us: u64) -> Option<(u8, String)> {
+        let name = &executor.component;
+        let since = span(Duration::from_micros(uptime_us.saturating_sub(executor.doing_since_us)));
+        Some(match executor.doing {
+            Doing::Executing => (0, format!("`{name}` has been executing for {since}")),
+            Doing::WaitingForCalls => (1, format!("`{name}` has been waiting for its calls in flight for {since}")),
+            Doing::Restarting => (2, format!("`{name}` pauses after an error or a panic")),
+            Doing::Starting => (3, format!("`{name}` has been starting for {since}")),
+            Doing::WaitingForRoom(task) => {
+                let of = self.components.get(&task).map_or("?", String::as_str);
+                (4, format!("`{name}` waits for room at task {task} (`{of}`)"))
+            }
+            Doing::WaitingForPending => (5, format!("`{name}` has as many roots pending as it may")),
+            Doing::Idle | Doing::Inactive | Doing::Ended | Doing::Stopped => return None,
+        })
+    }
+}
