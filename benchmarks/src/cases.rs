@@ -155,7 +155,8 @@ impl Case {
                 ),
             }
         });
-        let ratio = latency.as_ref().map_or(per_second / limit_per_second, |latency| latency.p50_us / latency.limit_p50_us);
+        let ratio =
+            latency.as_ref().map_or(per_second / limit_per_second, |latency| latency.p50_us / latency.limit_p50_us);
         Ok(Outcome {
             case: self.name().to_owned(),
             per_second,

@@ -26,7 +26,7 @@ use topology_api::ids::TaskId;
 use topology_api::output::{Outbox, RouteSpec, StreamWires, Target, Wires};
 use topology_api::topology::Topology;
 
-use crate::acking::{AckRecord, Interval, Ledger, Outcomes, Pending, Window};
+use crate::acking::{AckRecord, Interval, Ledger, Outcomes, Pending, Window, worker_bits};
 use crate::executor::bolt::{BoltExecutor, BoltSlot};
 use crate::executor::spout::{Asking, SpoutExecutor, SpoutSlot, WakeFlag};
 use crate::executor::{Core, Env, ExecutorEvent, Phase, WorkerClock};
@@ -36,7 +36,7 @@ use crate::journal::Journal;
 use crate::outlets::{Outlet, Outlets};
 use crate::plan::Plan;
 use crate::seam::{Seam, Task};
-use crate::settling::{Ledgers, Place, Settling, worker_bits};
+use crate::settling::{Ledgers, Place, Settling};
 use crate::stats::{ExecutorReport, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use crate::transfer::frame::{Data, End};

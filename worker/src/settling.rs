@@ -9,7 +9,7 @@ use topology_api::batch::Anchors;
 use topology_api::fail::FailReason;
 use topology_api::output::Outbox;
 
-use crate::acking::{AckRecord, Ledger};
+use crate::acking::{AckRecord, Ledger, worker_bits};
 use crate::ids::{Incarnation, WorkerIndex};
 use crate::transfer::connection::LinkHandle;
 
@@ -49,16 +49,6 @@ impl Ledgers {
             }
             None => {}
         }
-    }
-}
-
-/// The bits by which a root remembers an incarnation of a worker. Two lives in a row have different ones, so that the
-/// loss of the first does not fail what the second got; beyond 32 workers bits are shared, and a loss may fail more.
-pub(crate) fn worker_bits(worker: WorkerIndex, life: Option<Incarnation>) -> u64 {
-    let bit = |odd: u64| 1_u64 << ((u64::from(worker.0) * 2 + odd) % 64);
-    match life {
-        Some(Incarnation(life)) => bit(life % 2),
-        None => bit(0) | bit(1),
     }
 }
 

@@ -155,7 +155,9 @@ impl LineReader {
 
     fn changed(&self, what: std::fmt::Arguments<'_>) -> Error {
         let path = self.path.display();
-        Error::fatal(format!("{path} {what}; a file that is read may only be appended to: start again to count it anew"))
+        Error::fatal(format!(
+            "{path} {what}; a file that is read may only be appended to: start again to count it anew"
+        ))
     }
 
     fn not_text(&self, valid_bytes: usize) -> Error {

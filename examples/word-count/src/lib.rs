@@ -62,13 +62,14 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     let lines = topology.spout("lines", move || FileLines::new(&input).following(follow)).add();
     let words = topology.bolt("split", || Split).parallelism(splitters).shuffle(&lines).add();
     // The same word always goes to the same counter, so each count is in one place.
-    let totals = topology
-        .bolt("count", move || Count::new(follow))
-        .parallelism(counters)
-        .fields(&words, Word::WORD)
-        .add();
+    let totals =
+        topology.bolt("count", move || Count::new(follow)).parallelism(counters).fields(&words, Word::WORD).add();
     // There is one writer. It waits for the disk, so it gets a thread of its own.
     let write = topology.bolt("write", move || WriteTotals::new(&output, follow)).global(&totals).blocking();
-    if follow { write.tick_every(WRITE_EVERY).add() } else { write.add() }
+    if follow {
+        write.tick_every(WRITE_EVERY).add()
+    } else {
+        write.add()
+    }
     Ok(())
 }

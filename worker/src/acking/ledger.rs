@@ -12,7 +12,7 @@ use topology_api::fail::FailReason;
 
 use super::atomic::{AtomicBool, AtomicU64, Mutex, Ordering};
 use super::word::{Claim, Claims, GENERATION, Settled, Word, Words};
-use crate::ids::WorkerIndex;
+use crate::ids::{Incarnation, WorkerIndex};
 
 /// What crosses to a ledger's worker about one root: acks merged by XOR, and where the tree went from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +21,24 @@ pub struct AckRecord {
     pub root: Root,
     /// XOR of the settled edges; zero if the record only says where the tree went.
     pub edge: u64,
-    /// The [`worker_bit`]s of the workers that children of the root were sent to.
+    /// The [`worker_bits`] of the workers that children of the root were sent to.
     pub mask: u64,
 }
 
-/// A worker's bit in a slot's mask. With more than 64 workers some share a bit: the loss of one then fails the roots that
-/// went to the others too.
-pub const fn worker_bit(worker: WorkerIndex) -> u64 {
-    1 << (worker.0 % 64)
+/// The bits by which a root remembers an incarnation of a worker that its tree was sent to; both of a worker's if it is
+/// not known which. Two lives in a row have different ones, so that the loss of the first does not fail what the second
+/// got. Beyond 32 workers bits are shared, and a loss may fail more roots than those that touched the worker.
+pub const fn worker_bits(worker: WorkerIndex, life: Option<Incarnation>) -> u64 {
+    let first = (worker.0 as u64 * 2) % 64;
+    match life {
+        Some(Incarnation(life)) => 1 << (first + life % 2),
+        None => 0b11 << first,
+    }
+}
+
+/// The worker of a bit: its number modulo 32.
+pub(super) const fn worker_of_bit(bit: u32) -> u32 {
+    bit / 2
 }
 
 /// What waits for the owner of a ledger. Recycled between calls of [`Ledger::poll_outcomes`].
@@ -193,7 +203,7 @@ impl Ledger {
     }
 
     /// Tells the owner that the current incarnation of the workers in `mask` is gone for good. The reason that the failed
-    /// roots get names such a worker by its number modulo 64.
+    /// roots get names such a worker by its number modulo 32.
     pub fn lost(&self, mask: u64) {
         self.tell(|outcomes| outcomes.lost |= mask);
     }

@@ -34,7 +34,7 @@ mod trees;
 mod window;
 mod word;
 
-pub use ledger::{AckRecord, Ledger, Outcomes, StaleCounts, worker_bit};
+pub use ledger::{AckRecord, Ledger, Outcomes, StaleCounts, worker_bits};
 pub use pending::{Acked, Ended, Failed, Pending, PendingCounts};
 pub use window::{Interval, LimitedBy, Window};
 

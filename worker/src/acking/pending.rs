@@ -10,7 +10,7 @@ use std::sync::Arc;
 use topology_api::anchor::{Anchor, Edge, EdgeIds, Root, Slot};
 use topology_api::fail::{FailKind, FailReason};
 
-use super::ledger::{Ledger, Outcomes};
+use super::ledger::{Ledger, Outcomes, worker_of_bit};
 use super::word::Ending;
 
 /// A root that was acked.
@@ -186,11 +186,11 @@ impl Pending {
             return;
         }
         for slot in 0..self.used {
-            let worker = (self.ledger.mask(slot) & lost).trailing_zeros();
-            if worker < u64::BITS
+            let bit = (self.ledger.mask(slot) & lost).trailing_zeros();
+            if bit < u64::BITS
                 && let Some(root) = self.pending_root(slot)
             {
-                self.fail(root, FailReason::new(FailKind::WorkerLost, worker.to_string(), ""), ended);
+                self.fail(root, FailReason::new(FailKind::WorkerLost, worker_of_bit(bit).to_string(), ""), ended);
             }
         }
     }

@@ -157,10 +157,7 @@ fn what_cannot_be_counted_is_told_in_a_sentence() {
         "component `lines` stopped: FOLDER/text has a line of more than 16 MiB at byte 0; break it into several"
     );
     fs::remove_file(folder.text()).unwrap();
-    assert_eq!(
-        refused(),
-        "component `lines` stopped: cannot open FOLDER/text: No such file or directory (os error 2)"
-    );
+    assert_eq!(refused(), "component `lines` stopped: cannot open FOLDER/text: No such file or directory (os error 2)");
     assert_eq!(folder.files(), [""; 0]);
 
     fs::create_dir(folder.result()).unwrap();
