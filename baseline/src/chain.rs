@@ -17,6 +17,9 @@ pub const HOPS: usize = 3;
 /// Between two tuples: 1,000 a second.
 pub const INTERVAL: Duration = Duration::from_millis(1);
 
+/// Longest time that is told from longer ones.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 /// Digits of a latency that are exact.
 const DIGITS: u8 = 3;
 
@@ -34,7 +37,7 @@ pub async fn latencies(tuples: u64) -> Histogram<u64> {
     });
     let mut last = (1..HOPS).fold(first, |input, _| passing_on(input));
     let sink = tokio::spawn(async move {
-        let mut times = Histogram::new(DIGITS).expect("the number of digits is within 0 to 5");
+        let mut times = Histogram::new_with_max(LONGEST_NS, DIGITS).expect("the bounds are constants that it accepts");
         while let Some(sent) = last.recv().await {
             times.saturating_record(sent.elapsed().as_nanos() as u64);
         }

@@ -473,7 +473,7 @@ mod tests {
         ledger.lost(0b010);
         let ended = spout.take(0);
         assert_eq!(failed(&ended), [(anchors[0].root, FailKind::WorkerLost), (anchors[2].root, FailKind::WorkerLost)]);
-        assert_eq!(ended.failed[0].reason.to_string(), "worker 1 is gone");
+        assert_eq!(ended.failed[0].reason.to_string(), "worker 0 is gone");
         // The next roots of the same slots have been nowhere yet.
         let again = spout.open(2, 0);
         assert_eq!(slots(&again), [0, 2]);
