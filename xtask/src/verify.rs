@@ -1,8 +1,7 @@
 //! `cargo verify`: every check and every test, part by part.
 //!
-//! Not here: the rules about the source text (`tidy`). Invariants: nothing is written outside the target folder, but for
-//! the seed of a property that failed, which is there to be committed; one
-//! part's failure stops no other part.
+//! Not here: the rules about the source text (`tidy`). Invariants: one part's failure stops no other part; nothing is
+//! written outside the target folder, but for the seed of a property that failed, which is there to be committed.
 
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::process::Command;
