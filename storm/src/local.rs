@@ -108,7 +108,7 @@ impl Run<'_> {
         if let End::Signal(exit) = end {
             if !self.drain(&cluster, &mut progress, began, drain).await {
                 self.console.show(String::new());
-                self.console.say(&format!("`{name}` has ended at once; {} were pending", roots(cluster.pending())));
+                self.console.say(&format!("`{name}` has ended at once, with {} pending", roots(cluster.pending())));
                 return exit;
             }
         }
