@@ -31,7 +31,8 @@ impl Running {
     }
 
     fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        let kill = format!("kill -{signal} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -54,7 +55,8 @@ impl Drop for Running {
 fn a_signal_lets_what_is_pending_finish() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let folder = tempfile::tempdir().unwrap();
-        let arguments = ["local", "--input", "text", "--mistake", "slow", "--report", "report.json"];
+        let slow = ["--mistake", "slow", "-c", "topology.max.spout.pending=64"];
+        let arguments = [&["local", "--input", "text", "--report", "report.json"], &slow[..]].concat();
         let mut running = Running::start(&folder, &arguments);
         running.until("count has begun");
         running.signal(signal);
