@@ -209,3 +209,63 @@ fn refuse_clashes(own: &Command) -> Result<(), Refusal> {
     let clashes: Vec<String> = own.get_arguments().filter_map(clash).map(|clash| format!("`{clash}`")).collect();
     if clashes.is_empty() { Ok(()) } else { Err(Refusal::Clash { arguments: clashes.join(", ") }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_topology_without_arguments_has_the_runtimes() {
+        let read =
+            read::<()>("count", arguments("bin/count local --workers 2 --report r.json -c a=1 --quiet")).ok().unwrap();
+        let local = Local { workers: Some(2), report: Some("r.json".into()), quiet: true };
+        assert_eq!(read.role, Role::Local(local));
+        assert_eq!(read.config.get("a"), Some(&1.into()));
+    }
+
+    #[test]
+    fn workers_are_at_least_one() {
+        let refusal = read::<()>("count", arguments("count local --workers 0")).err().unwrap().to_string();
+        assert!(refusal.starts_with("error: invalid value '0' for '--workers <N>'"), "{refusal}");
+    }
+
+    /// Each of these is an option of `local`.
+    #[derive(clap::Args)]
+    struct Clashing {
+        #[arg(long)]
+        workers: u32,
+        #[arg(short, long)]
+        colour: Option<String>,
+        #[arg(short)]
+        quick: bool,
+    }
+
+    #[test]
+    fn the_runtimes_names_are_refused_to_the_topology() {
+        for role in ["local", "describe"] {
+            let refusal = read::<Clashing>("count", arguments(&format!("count {role}"))).err().unwrap().to_string();
+            assert_eq!(
+                refusal,
+                "the topology's own arguments have `--workers`, `-c`, which the runtime needs for itself; give them other names"
+            );
+        }
+    }
+
+    #[derive(clap::Args)]
+    struct Same {
+        /// A field named as the runtime's, with another flag.
+        #[arg(long = "settings")]
+        config: Option<String>,
+        help: Option<String>,
+    }
+
+    #[test]
+    fn fields_may_be_named_as_the_runtimes() {
+        let read = read::<Same>("count", arguments("count describe --settings x y")).ok().unwrap();
+        assert_eq!((read.own.config.as_deref(), read.own.help.as_deref()), (Some("x"), Some("y")));
+    }
+}

@@ -105,12 +105,12 @@ impl Run<'_> {
             Err(exit) => return exit,
         };
         let end = self.watch(&cluster, &mut progress, began).await;
-        if let End::Signal(exit) = end {
-            if !self.drain(&cluster, &mut progress, began, drain).await {
-                self.console.show(String::new());
-                self.console.say(&format!("`{name}` has ended at once; {} were pending", roots(cluster.pending())));
-                return exit;
-            }
+        if let End::Signal(exit) = end
+            && !self.drain(&cluster, &mut progress, began, drain).await
+        {
+            self.console.show(String::new());
+            self.console.say(&format!("`{name}` has ended at once, with {} pending", roots(cluster.pending())));
+            return exit;
         }
         self.console.show(String::new());
         let unfinished = cluster.pending();
@@ -216,12 +216,12 @@ impl Run<'_> {
         if let End::Error(error) = end {
             self.console.say(&format!("error: `{name}` could not go on: {error}"));
         }
-        if let Some(path) = &self.options.report {
-            if let Err(error) = report.write(path) {
-                self.console.say(&format!("error: cannot write the report to `{}`: {error}", path.display()));
-                if exit == Exit::Done {
-                    exit = Exit::Failed;
-                }
+        if let Some(path) = &self.options.report
+            && let Err(error) = report.write(path)
+        {
+            self.console.say(&format!("error: cannot write the report to `{}`: {error}", path.display()));
+            if exit == Exit::Done {
+                exit = Exit::Failed;
             }
         }
         exit

@@ -139,3 +139,116 @@ impl Progress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use topology_api::prelude::*;
+    use worker::ids::WorkerIndex;
+    use worker::process::REPORT_FORMAT;
+    use worker::stats::ExecutorStats;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Spout for Nothing {
+        type Output = Values;
+        type MessageId = u64;
+
+        fn next(&mut self, _: &mut Roots<Values, u64>) -> Result<Next> {
+            Ok(Next::Done)
+        }
+    }
+
+    impl Bolt for Nothing {
+        type Input = Values;
+        type Output = Values;
+
+        fn execute(&mut self, _: Values, _: &mut Emitter<Values>) -> Result {
+            Ok(())
+        }
+    }
+
+    /// `count` has task 1, `lines` task 2, `split` tasks 3 and 4.
+    fn topology() -> Topology {
+        let mut topology = Topology::builder("word-count");
+        let lines = topology.spout("lines", || Nothing).add();
+        let split = topology.bolt("split", || Nothing).parallelism(2).shuffle(&lines).add();
+        topology.bolt("count", || Nothing).shuffle(&split).add();
+        topology.build().unwrap()
+    }
+
+    fn executor(component: &str, doing: Doing, since_s: u64) -> ExecutorReport {
+        let stats = ExecutorStats::new(component, &[]);
+        stats.doing(doing, since_s * 1_000_000);
+        stats.report((0, 0))
+    }
+
+    fn reports(uptime_s: u64, pending: u64, executors: &[(&str, Doing, u64)]) -> Vec<WorkerReport> {
+        let mut lines = executor("lines", Doing::Idle, 0);
+        (lines.counts.acked, lines.counts.failed, lines.counts.pending) = (12_345, 6, pending);
+        let others = executors.iter().map(|(component, doing, since_s)| executor(component, *doing, *since_s));
+        vec![WorkerReport {
+            format: REPORT_FORMAT,
+            worker: WorkerIndex(0),
+            uptime_us: uptime_s * 1_000_000,
+            inbox_bytes: 0,
+            executors: [lines].into_iter().chain(others).collect(),
+            links: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        }]
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_line_counts_roots_and_their_rate_since_the_last() {
+        let mut progress = Progress::new(&topology());
+        let look = progress.look(seconds(10), &reports(10, 1000, &[]));
+        assert_eq!(look.line, "10 s: 12,345 acked, 1,234 a second, 1,000 pending, 6 failed");
+        assert_eq!(look.stuck, None);
+        let look = progress.look(seconds(11), &reports(11, 1000, &[]));
+        assert_eq!(look.line, "11 s: 12,345 acked, 0 a second, 1,000 pending, 6 failed");
+    }
+
+    #[test]
+    fn it_tells_who_waits_for_whom_and_again_after_twice_the_time() {
+        let executors = [
+            ("split", Doing::WaitingForRoom(TaskId(1)), 3),
+            ("split", Doing::WaitingForRoom(TaskId(1)), 2),
+            ("count", Doing::Executing, 1),
+        ];
+        let mut progress = Progress::new(&topology());
+        let told: Vec<(u64, String)> = (1..=20)
+            .filter_map(|at| Some((at, progress.look(seconds(at), &reports(at, 7, &executors)).stuck?)))
+            .collect();
+        let expected = |still, executing| {
+            format!(
+                "stuck? nothing has moved for {still} s with 7 roots pending: \
+                 `count` has been executing for {executing} s; `split` waits for room at task 1 (`count`)"
+            )
+        };
+        assert_eq!(told, [(6, expected("5.00", "5.00")), (11, expected("10.0", "10.0"))]);
+    }
+
+    #[test]
+    fn nothing_is_stuck_when_nothing_is_pending() {
+        let mut progress = Progress::new(&topology());
+        for at in 1..100 {
+            assert_eq!(progress.look(seconds(at), &reports(at, 0, &[])).stuck, None);
+        }
+        assert!(progress.look(seconds(104), &reports(104, 1, &[])).stuck.is_some());
+    }
+
+    #[test]
+    fn held_roots_are_named() {
+        let mut progress = Progress::new(&topology());
+        let mut reports = reports(9, 2, &[]);
+        reports[0].executors[0].counts.held = 2;
+        progress.look(seconds(1), &reports);
+        let said = "stuck? nothing has moved for 8.00 s with 2 roots pending: bolts hold 2 of them without ack or fail";
+        assert_eq!(progress.look(seconds(9), &reports).stuck.unwrap(), said);
+    }
+}

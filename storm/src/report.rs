@@ -147,3 +147,25 @@ pub(crate) fn span(span: Duration) -> String {
     };
     format!("{value:.decimals$} {unit}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn spans_have_three_digits() {
+        let cases = [(7, "7 µs"), (999, "999 µs"), (1_234, "1.23 ms"), (12_345, "12.3 ms"), (123_456, "123 ms")];
+        let longer = [(1_234_567, "1.23 s"), (3_600_000_000, "3600 s")];
+        for (us, text) in cases.into_iter().chain(longer) {
+            assert_eq!(span(Duration::from_micros(us)), text);
+        }
+    }
+}
