@@ -13,7 +13,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use storm::clap;
 use storm::prelude::*;
 
 pub use count::{Count, Split, Total, Word, WriteTotals};
