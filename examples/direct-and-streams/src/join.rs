@@ -9,7 +9,7 @@ use storm::prelude::*;
 
 use crate::source::{Order, Payment};
 
-/// After so many ticks an order or payment waits no longer: 3 s, well below the message time-out of 30 s.
+/// At the so-many-th tick an order or payment has waited long enough: 3 s, well below the message time-out of 30 s.
 const PATIENCE_TICKS: u32 = 3;
 
 /// An order that was paid.
@@ -83,7 +83,7 @@ impl<T> Waiting<T> {
 
     fn is_over(&mut self) -> bool {
         self.ticks += 1;
-        self.ticks > PATIENCE_TICKS
+        self.ticks >= PATIENCE_TICKS
     }
 }
 

@@ -169,7 +169,7 @@ impl Bolt for Check {
         if !self.missing.is_empty() {
             return Err(Error::fatal(format!("these numbers were never counted: {:?}", self.missing)));
         }
-        writeln!(io::stdout(), "each number was counted; {} were counted once more than needed", self.counted_again)?;
+        writeln!(io::stdout(), "each number was counted; replays made {} counts more than needed", self.counted_again)?;
         Ok(())
     }
 }
