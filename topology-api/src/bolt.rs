@@ -291,6 +291,39 @@ impl<I> Tracked<I> {
         input
     }
 
+    /// The input, and apart from it what acks, fails and is anchored to: for an input that is taken to pieces and kept.
+    ///
+    /// ```
+    /// # extern crate topology_api as storm;
+    /// # use std::collections::BTreeMap;
+    /// # use storm::prelude::*;
+    /// #[tuple] struct Order { id: u64 }
+    /// #[tuple] struct Payment { order: u64 }
+    /// #[derive(Input)] enum Event { Order(Order), Payment(Payment) }
+    ///
+    /// #[derive(Default)] struct Join { orders: BTreeMap<u64, (Order, Tracked<()>)> }
+    /// impl Bolt for Join {
+    ///     type Input = Tracked<Event>;
+    ///     type Output = Order;
+    ///     fn execute(&mut self, event: Tracked<Event>, out: &mut Emitter<Order, Manual>) -> Result {
+    ///         let (event, hold) = event.split();
+    ///         match event {
+    ///             Event::Order(order) => { self.orders.insert(order.id, (order, hold)); }
+    ///             Event::Payment(payment) => if let Some((order, order_hold)) = self.orders.remove(&payment.order) {
+    ///                 out.anchor([&order_hold, &hold]).emit(order);
+    ///                 order_hold.ack();
+    ///                 hold.ack();
+    ///             },
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn split(self) -> (I, Tracked<()>) {
+        let (input, grip) = self.into_parts();
+        (input, Tracked { input: (), grip })
+    }
+
     fn into_parts(self) -> (I, Grip) {
         (self.input, self.grip)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -101,7 +101,7 @@ struct LineReader {
 
 impl LineReader {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).attempt(|| format!("cannot open {}", path.display())).map_err(Error::into_fatal)?;
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(LineReader { path: path.to_owned(), file, offset: 0, line: Vec::new() })
     }
@@ -111,7 +111,7 @@ impl LineReader {
     fn next_line(&mut self, ended: bool) -> Result<Option<(u64, Line)>> {
         let room = (LONGEST_LINE_BYTES - self.line.len()) as u64;
         let read = self.file.by_ref().take(room).read_until(b'\n', &mut self.line);
-        read.attempt(|| format!("cannot read {}", self.path.display())).map_err(Error::into_fatal)?;
+        read.map_err(|error| unreadable(&self.path, &error))?;
         let text = match self.line.strip_suffix(b"\n") {
             Some(text) => text.strip_suffix(b"\r").unwrap_or(text),
             None if self.line.len() == LONGEST_LINE_BYTES => return Err(self.too_long()),
@@ -130,8 +130,7 @@ impl LineReader {
     fn line_at(&mut self, offset: u64) -> Result<Line> {
         self.line.clear();
         self.offset = offset;
-        let sought = self.file.seek(SeekFrom::Start(offset));
-        sought.attempt(|| format!("cannot read {} again", self.path.display())).map_err(Error::into_fatal)?;
+        self.file.seek(SeekFrom::Start(offset)).map_err(|error| unreadable(&self.path, &error))?;
         match self.next_line(false)? {
             Some((_, line)) => Ok(line),
             None => Err(self.changed(format_args!("ends before byte {offset}, where a line was to be read again"))),
@@ -140,8 +139,7 @@ impl LineReader {
 
     /// Whether the path still leads to this file, and all that was read of it is there.
     fn check_is_the_same(&self) -> Result {
-        let here = self.file.get_ref().metadata();
-        let here = here.attempt(|| format!("cannot read {}", self.path.display())).map_err(Error::into_fatal)?;
+        let here = self.file.get_ref().metadata().map_err(|error| unreadable(&self.path, &error))?;
         let read_to = self.offset + self.line.len() as u64;
         if here.len() < read_to {
             return Err(self.changed(format_args!("was cut to {} bytes after {read_to} had been read", here.len())));
@@ -156,17 +154,21 @@ impl LineReader {
     fn changed(&self, what: std::fmt::Arguments<'_>) -> Error {
         let path = self.path.display();
         Error::fatal(format!(
-            "{path} {what}; a file that is read may only be appended to: start again to count it anew"
+            "`{path}` {what}; a file that is read may only be appended to: start again to count it anew"
         ))
     }
 
     fn not_text(&self, valid_bytes: usize) -> Error {
         let (path, at) = (self.path.display(), self.offset + valid_bytes as u64);
-        Error::fatal(format!("{path} is not UTF-8 text at byte {at}; convert it first, with iconv for example"))
+        Error::fatal(format!("`{path}` is not UTF-8 text at byte {at}; convert it first, with iconv for example"))
     }
 
     fn too_long(&self) -> Error {
         let (path, at, most) = (self.path.display(), self.offset, LONGEST_LINE_BYTES >> 20);
-        Error::fatal(format!("{path} has a line of more than {most} MiB at byte {at}; break it into several"))
+        Error::fatal(format!("`{path}` has a line of more than {most} MiB at byte {at}; break it into several"))
     }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::fatal(format!("cannot read `{}`: {error}; check the path", path.display()))
 }

@@ -13,7 +13,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use storm::clap;
 use storm::prelude::*;
 
 pub use count::{Count, Split, Total, Word, WriteTotals};
@@ -56,7 +55,10 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     if let (Ok(text), Ok(result)) = (fs::canonicalize(&input), fs::canonicalize(&output))
         && text == result
     {
-        return Err(Error::fatal(format!("--input and --output are the same file, {}; name another", text.display())));
+        return Err(Error::fatal(format!(
+            "--input and --output are the same file, `{}`; name another",
+            text.display()
+        )));
     }
 
     let lines = topology.spout("lines", move || FileLines::new(&input).following(follow)).add();

@@ -28,9 +28,12 @@ impl ResultFile {
     /// # Errors
     /// A fatal one, if a file cannot be made in the folder or the path is that of something else than a file.
     pub fn check(&self) -> Result {
+        let refused = |found: String| Err(Error::fatal(format!("{}: {found}", self.attempted())));
         if fs::metadata(&self.path).is_ok_and(|found| !found.is_file()) {
-            let path = self.path.display();
-            return Err(Error::fatal(format!("{path} is not a file, so no result can be written there; name a file")));
+            return refused("what is there is not a file; name another path".into());
+        }
+        if !self.folder().is_dir() {
+            return refused(format!("there is no folder `{}`; make it first", self.folder().display()));
         }
         self.blank().attempt(|| self.attempted()).map_err(Error::into_fatal)?;
         Ok(())
@@ -69,6 +72,6 @@ impl ResultFile {
     }
 
     fn attempted(&self) -> String {
-        format!("cannot write the result {}", self.path.display())
+        format!("cannot write the result to `{}`", self.path.display())
     }
 }

@@ -213,10 +213,11 @@ impl Core {
 
     /// Deals with the error of `open` or `prepare`: pauses, or ends the executor.
     pub(crate) async fn failed_to_start(&mut self, what: &str, error: Error, failures: u32) -> Result<(), Stop> {
-        tracing::warn!(component = self.name(), %error, "{what} failed");
         match error.severity() {
+            // Told by who hears that the worker stopped.
             Severity::Fatal => Err(Stop::Fatal(error)),
             Severity::Retry => {
+                tracing::warn!(component = self.name(), %error, "{what} failed");
                 self.stats.error(format!("{what}: {error}"), self.now_us());
                 self.pause(failures).await
             }

@@ -149,21 +149,30 @@ fn what_cannot_be_counted_is_told_in_a_sentence() {
     let refused = || folder.told(&count(folder.args(), 1).unwrap_err());
     assert_eq!(
         refused(),
-        "component `lines` stopped: FOLDER/text is not UTF-8 text at byte 9; convert it first, with iconv for example"
+        "component `lines` stopped: `FOLDER/text` is not UTF-8 text at byte 9; convert it first, with iconv for example"
     );
     fs::write(folder.text(), vec![b'x'; (16 << 20) + 1]).unwrap();
     assert_eq!(
         refused(),
-        "component `lines` stopped: FOLDER/text has a line of more than 16 MiB at byte 0; break it into several"
+        "component `lines` stopped: `FOLDER/text` has a line of more than 16 MiB at byte 0; break it into several"
     );
     fs::remove_file(folder.text()).unwrap();
-    assert_eq!(refused(), "component `lines` stopped: cannot open FOLDER/text: No such file or directory (os error 2)");
+    assert_eq!(
+        refused(),
+        "component `lines` stopped: cannot read `FOLDER/text`: No such file or directory (os error 2); check the path"
+    );
     assert_eq!(folder.files(), [""; 0]);
 
     fs::create_dir(folder.result()).unwrap();
     assert_eq!(
         refused(),
-        "component `write` stopped: FOLDER/result is not a file, so no result can be written there; name a file"
+        "component `write` stopped: cannot write the result to `FOLDER/result`: what is there is not a file; name another path"
+    );
+    fs::remove_dir(folder.result()).unwrap();
+    let args = Args { output: folder.0.path().join("none/result"), ..folder.args() };
+    assert_eq!(
+        folder.told(&count(args, 1).unwrap_err()),
+        "component `write` stopped: cannot write the result to `FOLDER/none/result`: there is no folder `FOLDER/none`; make it first"
     );
 }
 
@@ -227,17 +236,17 @@ fn a_file_that_is_followed_may_only_grow() {
     let may = "a file that is read may only be appended to: start again to count it anew";
     assert_eq!(
         told_after(|folder| fs::write(folder.text(), "one\n").unwrap()),
-        format!("component `lines` stopped: FOLDER/text was cut to 4 bytes after 8 had been read; {may}")
+        format!("component `lines` stopped: `FOLDER/text` was cut to 4 bytes after 8 had been read; {may}")
     );
     assert_eq!(
         told_after(|folder| {
             fs::write(folder.0.path().join("new"), "one\ntwo\nthree\n").unwrap();
             fs::rename(folder.0.path().join("new"), folder.text()).unwrap();
         }),
-        format!("component `lines` stopped: FOLDER/text was replaced by another file; {may}")
+        format!("component `lines` stopped: `FOLDER/text` was replaced by another file; {may}")
     );
     assert_eq!(
         told_after(|folder| fs::remove_file(folder.text()).unwrap()),
-        format!("component `lines` stopped: FOLDER/text is gone: No such file or directory (os error 2); {may}")
+        format!("component `lines` stopped: `FOLDER/text` is gone: No such file or directory (os error 2); {may}")
     );
 }
