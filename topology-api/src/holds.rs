@@ -26,6 +26,8 @@ struct State {
     holds: Vec<Hold>,
     free: Vec<usize>,
     settled: Settled,
+    /// How many fails were settled when the last input was taken: those that follow are of the call that took it.
+    fails_before: usize,
     waker: Option<Waker>,
 }
 
@@ -71,6 +73,7 @@ impl Holds {
             open: true,
         };
         let mut state = self.lock();
+        state.fails_before = state.settled.fails.len();
         let entry = match state.free.pop() {
             Some(entry) => {
                 state.holds[entry] = hold(state.holds[entry].serial + 1);
@@ -93,6 +96,7 @@ impl Holds {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
+        state.fails_before = 0;
         let settled = &mut state.settled;
         into.acks.append(&mut settled.acks);
         into.fails.append(&mut settled.fails);
@@ -122,10 +126,12 @@ impl Holds {
         wake(state);
     }
 
-    /// The reason for what was dropped since the last settlement was taken: `execute` returned this error.
+    /// The reason for what was dropped since the last input was taken: `execute` returned this error for it.
     pub(crate) fn blame(&self, reason: &FailReason) {
         let mut state = self.lock();
-        for (_, dropped) in state.settled.fails.iter_mut().filter(|(_, known)| known.kind == FailKind::Dropped) {
+        let State { settled, fails_before, .. } = &mut *state;
+        let of_the_call = settled.fails.iter_mut().skip(*fails_before);
+        for (_, dropped) in of_the_call.filter(|(_, known)| known.kind == FailKind::Dropped) {
             dropped.clone_from(reason);
         }
     }

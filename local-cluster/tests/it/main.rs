@@ -1,3 +1,7 @@
-//! Topologies in a local cluster: what flows, what is acked, what fails, and why.
+//! Topologies in a local cluster: what the data path promises, and what it does under faults.
 
+mod acking;
 mod flow;
+mod groupings;
+mod spouts;
+mod stage;

@@ -103,6 +103,11 @@ impl Clock for WorkerClock {
     }
 }
 
+/// The pause after the `failures`-th failure in a row.
+fn pause_after(failures: u32) -> Duration {
+    PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE.1)
+}
+
 /// Why an executor's loop ends.
 pub(crate) enum Stop {
     Fatal(Error),
@@ -182,7 +187,7 @@ impl Core {
 
     /// Pauses after the `failures`-th failure in a row; ends early when the topology stops.
     pub(crate) async fn pause(&mut self, failures: u32) -> Result<(), Stop> {
-        let pause = PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE.1);
+        let pause = pause_after(failures);
         self.stats.doing(Doing::Restarting, self.now_us());
         let mut phase = self.phase.clone();
         tokio::select! {

@@ -18,7 +18,7 @@ use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
 use topology_api::spout::OpenRoots;
 
-use super::{Core, ExecutorEvent, Phase, Stop};
+use super::{Core, ExecutorEvent, Phase, Stop, pause_after};
 use crate::acking::{Ended, Interval, Outcomes, Pending, Window};
 use crate::stats::Doing;
 
@@ -59,6 +59,8 @@ pub(crate) enum Asking {
     Now,
     /// Not before this time, unless something comes.
     At(u64),
+    /// Not before this time, whatever comes: its last `next` failed.
+    Pausing(u64),
     /// It said that there is nothing more.
     Done,
     /// … and all that it emitted is settled: its receivers know.
@@ -200,7 +202,7 @@ impl SpoutExecutor {
             let heard = spout.fail(failed.root.slot(), &failed.reason);
             told = told.and(heard);
             // A spout that was done, or had nothing, may have it again now.
-            if *state != Asking::Ended {
+            if !matches!(state, Asking::Ended | Asking::Pausing(_)) {
                 *state = Asking::Now;
             }
         }
@@ -263,7 +265,7 @@ impl SpoutExecutor {
         let it = &mut self.tasks[slot];
         let due = match it.state {
             Asking::Now => true,
-            Asking::At(at_us) => now_us >= at_us,
+            Asking::At(at_us) | Asking::Pausing(at_us) => now_us >= at_us,
             Asking::Done => return self.end_if_settled(slot).await.map(|()| false),
             Asking::Ended => false,
         };
@@ -280,16 +282,19 @@ impl SpoutExecutor {
         let ledger = opener.as_mut().map(|opener| opener as &mut dyn OpenRoots);
         let asked = it.spout.next(room, ledger, &mut self.core.turn());
         let more = matches!(asked.said, Said::More) && asked.roots < room;
-        let failures = if asked.roots > 0 { 0 } else { it.failures + 1 };
+        it.failures = match asked.said {
+            Said::Failed(_) | Said::Panicked(_) if asked.roots == 0 => it.failures,
+            _ => 0,
+        };
+        let after = |pause: Duration| now_us.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         let mut stop = Ok(true);
         match asked.said {
             Said::More => it.state = Asking::Now,
-            Said::Idle(pause) => it.state = Asking::At(now_us + pause.as_micros() as u64),
+            Said::Idle(pause) => it.state = Asking::At(after(pause)),
             Said::Done => it.state = Asking::Done,
             Said::Failed(error) => {
-                it.failures = failures;
-                let pause = Duration::from_millis(10) * 2_u32.saturating_pow(failures.min(10));
-                it.state = Asking::At(now_us + pause.as_micros() as u64);
+                it.failures += 1;
+                it.state = Asking::Pausing(after(pause_after(it.failures)));
                 tracing::warn!(component = self.core.name(), %error, "a spout's next failed");
                 self.core.stats.error(error.to_string(), now_us);
             }
@@ -359,7 +364,8 @@ impl SpoutExecutor {
         if failures > 1 {
             self.core.pause(failures - 1).await?;
         }
-        Ok(())
+        // At once, also while the topology is inactive: outcomes are told to open spouts only.
+        self.open(slot).await
     }
 
     /// A spout that is done and has nothing pending has ended: its receivers are told, behind its last tuples.
@@ -397,7 +403,7 @@ impl SpoutExecutor {
         for slot in self.tasks.iter_mut().filter(|slot| slot.active) {
             let at_us = match slot.state {
                 Asking::Now => 0,
-                Asking::At(at_us) => at_us,
+                Asking::At(at_us) | Asking::Pausing(at_us) => at_us,
                 Asking::Done | Asking::Ended => continue,
             };
             if Self::room(slot) == 0 {
@@ -452,6 +458,9 @@ impl SpoutExecutor {
     fn close(&mut self, orderly: bool) {
         let reason = FailReason::new(FailKind::Stopped, "", "");
         for slot in &mut self.tasks {
+            if orderly && slot.opened && slot.active {
+                let _ = slot.spout.set_active(false);
+            }
             let mut ended = Ended::default();
             if let Some(pending) = &mut slot.pending {
                 pending.fail_all(&reason, &mut ended);
