@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use topology_api::anchor::EdgeIds;
 use topology_api::batch::Anchors;
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
 use topology_api::output::{Outgoing, Rooms};
 
+use crate::executor::Phase;
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
 use crate::settling::Settling;
 use crate::stats::{Doing, ExecutorStats};
@@ -57,7 +59,20 @@ pub(crate) struct Delivery<'a> {
     pub(crate) component: &'a str,
     pub(crate) stats: &'a ExecutorStats,
     pub(crate) settling: &'a mut Settling,
+    pub(crate) phase: &'a mut watch::Receiver<Phase>,
     pub(crate) now_us: u64,
+}
+
+impl Delivery<'_> {
+    /// Waits for room at a task; false if the topology stops first, and the room may never come.
+    async fn waits_for(&mut self, task: TaskId, room: impl Future<Output = ()>) -> bool {
+        self.stats.doing(Doing::WaitingForRoom(task), self.now_us);
+        tokio::select! {
+            biased;
+            _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => false,
+            () = room => true,
+        }
+    }
 }
 
 impl Outlets {
@@ -65,7 +80,8 @@ impl Outlets {
         Outlets { outlets, budget, always_serialize, edges, buffer: Vec::new() }
     }
 
-    /// Delivers one batch, once there is room for it.
+    /// Delivers one batch, once there is room for it. If the topology stops while it waits, the batch is dropped: its roots
+    /// fail with the rest of what is pending.
     pub(crate) async fn deliver(&mut self, outgoing: Outgoing, delivery: &mut Delivery<'_>) {
         let Outgoing { outlet, stream, batch } = outgoing;
         let source = delivery.source;
@@ -76,9 +92,8 @@ impl Outlets {
                         overflow(batch.anchors(), delivery);
                         return;
                     }
-                } else if !inbox.has_room() {
-                    delivery.stats.doing(Doing::WaitingForRoom(*task), delivery.now_us);
-                    inbox.room().await;
+                } else if !inbox.has_room() && !delivery.waits_for(*task, inbox.room()).await {
+                    return;
                 }
                 let content = if self.always_serialize {
                     let tuples = batch.len() as u32;
@@ -98,9 +113,8 @@ impl Outlets {
                     }
                 } else {
                     for task in tasks {
-                        if !link.has_room(*task) {
-                            delivery.stats.doing(Doing::WaitingForRoom(*task), delivery.now_us);
-                            link.room(*task).await;
+                        if !link.has_room(*task) && !delivery.waits_for(*task, link.room(*task)).await {
+                            return;
                         }
                     }
                 }

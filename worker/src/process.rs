@@ -37,7 +37,7 @@ use crate::outlets::{Outlet, Outlets};
 use crate::plan::Plan;
 use crate::seam::{Seam, Task};
 use crate::settling::{Ledgers, Place, Settling};
-use crate::stats::{ExecutorReport, ExecutorStats};
+use crate::stats::{Doing, ExecutorReport, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use crate::transfer::frame::{Data, End};
 use crate::transfer::handshake::{Identity, Life, Secret};
@@ -47,6 +47,8 @@ use crate::transfer::permits::Amount;
 
 /// What one peer may have under way to one task.
 const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
+/// How long a stop waits for components that do not return.
+pub const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Bytes that one inbox holds.
 const INBOX_BYTES: usize = 4 << 20;
 /// A root that stands still for so many message time-outs is failed as a fault of the runtime.
@@ -268,12 +270,23 @@ impl Worker {
     }
 
     /// Fails what is still pending, closes spouts and cleans up bolts. Who wants what is under way to be finished first
-    /// deactivates it and waits until nothing is [pending](Worker::pending).
+    /// deactivates it and waits until nothing is [pending](Worker::pending). An executor whose component does not return
+    /// within [`STOP_GRACE`] is left behind.
     pub async fn stop(self) {
         self.phase.send_replace(Phase::Stopping);
         let all = self.executors.len();
         let mut progress = self.progress.clone();
-        let _ = progress.wait_for(|progress| progress.stopped == all).await;
+        tokio::select! {
+            biased;
+            _ = progress.wait_for(|progress| progress.stopped == all) => {}
+            () = self.seam.sleep(STOP_GRACE) => {
+                for executor in &self.executors {
+                    if executor.stats.is_doing() != Doing::Stopped {
+                        tracing::error!(component = %executor.stats.component, "did not stop in time and is left behind");
+                    }
+                }
+            }
+        }
     }
 
     /// The control plane knows that this life of a peer is gone for good.

@@ -100,6 +100,7 @@ pub(super) fn build(builder: TopologyBuilder) -> Result<Topology, BuildError> {
         problems.push("it has no spout, so no tuple would ever flow; add one with `.spout(name, …)`".to_owned());
     }
     let cycles = closes_cycle(&drafts);
+    unreached(&drafts, &mut problems);
     let mut made = Vec::new();
     for (draft, cycles) in drafts.into_iter().zip(cycles) {
         let component = component(draft, &cycles, &config, &mut problems);
@@ -254,6 +255,27 @@ fn grouping(bolt: &str, component: &str, stream: &DeclaredStream, grouping: &Gro
         ));
     }
     Ok(())
+}
+
+/// Bolts that no spout leads to: cycles that feed on themselves.
+fn unreached(drafts: &[Draft], problems: &mut Vec<String>) {
+    let mut reached: BTreeSet<&str> =
+        drafts.iter().filter(|draft| draft.spout).map(|draft| draft.name.as_str()).collect();
+    // A bolt with an unknown source or none at all is reported as such.
+    let known = |input: &DraftInput| drafts.iter().any(|draft| draft.name == input.component);
+    let whole = |draft: &&Draft| !draft.inputs.is_empty() && draft.inputs.iter().all(known);
+    for _ in drafts {
+        let next = drafts.iter().filter(|draft| {
+            !whole(draft) || draft.inputs.iter().any(|input| reached.contains(input.component.as_str()))
+        });
+        reached = next.map(|draft| draft.name.as_str()).chain(reached.iter().copied()).collect();
+    }
+    for draft in drafts.iter().filter(|draft| !reached.contains(draft.name.as_str())) {
+        problems.push(format!(
+            "no spout leads to bolt `{}`, so it would never get a tuple; subscribe it, or what it subscribes to, to a spout's stream",
+            draft.name
+        ));
+    }
 }
 
 /// For each draft's inputs, whether the edge leads back to a component upstream: depth first from the spouts, in the order

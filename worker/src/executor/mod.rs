@@ -161,7 +161,14 @@ impl Core {
                 journal.line(now_us, format_args!("task {source} sends {tuples} of stream {stream} by {outlet}"));
             }
             let component = self.env.topology.components()[self.component].name();
-            let mut delivery = Delivery { source, component, stats: &self.stats, settling: &mut self.settling, now_us };
+            let mut delivery = Delivery {
+                source,
+                component,
+                stats: &self.stats,
+                settling: &mut self.settling,
+                phase: &mut self.phase,
+                now_us,
+            };
             self.outlets.deliver(outgoing, &mut delivery).await;
         }
     }
