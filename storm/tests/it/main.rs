@@ -1,5 +1,8 @@
 //! The entry point, from outside: a topology's executable is started as a process, and what it says is read.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod roles;
 mod signals;
 
