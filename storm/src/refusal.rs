@@ -93,7 +93,7 @@ pub(crate) enum Refusal {
     /// The graph has mistakes, or its configuration.
     #[error("{0}")]
     Graph(BuildError),
-    /// The report could not be written in the end.
+    /// The report's folder is not there.
     #[error("cannot write the report to `{}`, as there is no folder `{}`; make it, or name another file", path.display(), path.parent().unwrap_or(path).display())]
     ReportFolder {
         /// The file.

@@ -61,7 +61,7 @@ pub fn run<A: clap::Args>(name: &str, build: impl Fn(A, &mut TopologyBuilder) ->
     let played = play(name, build, &console);
     let exit = played.unwrap_or_else(|refusals| {
         refusals.iter().for_each(|refusal| tell(refusal, &console));
-        // A missing input explains other mistakes, not the other way round; but any mistake outweighs it.
+        // Any mistake outweighs a missing input: to find the file would not be enough.
         let exits = refusals.iter().map(Refusal::exit);
         exits.reduce(|one, other| if one == Exit::NoInput { other } else { one }).unwrap_or(Exit::Failed)
     });

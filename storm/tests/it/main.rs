@@ -1,26 +1,20 @@
 //! The entry point, from outside: a topology's executable is started as a process, and what it says is read.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod roles;
 mod signals;
 
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// The text that runs count: two lines, six words.
 const TEXT: &str = "to be or\nnot to be\n";
 
-/// The executable of `fixture.rs`, in the folder of these tests.
-fn executable() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let executable = tests.parent().unwrap().parent().unwrap().join("examples/entry-fixture");
-    assert!(executable.is_file(), "{executable:?} is not built; `cargo test -p storm` builds it");
-    executable
-}
-
-/// The executable with these arguments, in a folder that holds `text` with [`TEXT`].
+/// The executable of `fixture.rs` with these arguments, in a folder that holds `text` with [`TEXT`].
 fn command(folder: &tempfile::TempDir, arguments: &[&str]) -> Command {
     std::fs::write(folder.path().join("text"), TEXT).unwrap();
-    let mut command = Command::new(executable());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entry-fixture"));
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
     command.env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").env_remove("COLUMNS");
     command
