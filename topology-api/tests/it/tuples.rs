@@ -491,7 +491,7 @@ fn what_the_macro_says_about_a_tuple() {
     assert_eq!(Parcel::FIELDS, ["id", "to", "weight"]);
     assert_eq!(Parcel::OPAQUE_FIELDS, ["to"]);
     assert_eq!(Collections::FIELDS[9], "type");
-    assert!(<Word as Tuple>::HAS_HEAP && !<Numbers as Tuple>::HAS_HEAP && !<Beat as Tuple>::HAS_HEAP);
+    const { assert!(<Word as Tuple>::HAS_HEAP && !<Numbers as Tuple>::HAS_HEAP && !<Beat as Tuple>::HAS_HEAP) };
     assert_eq!(Collections::TYPE.name(), "type");
     assert_eq!(Parcel::WEIGHT.index(), 2);
     assert_eq!(Word::WORD.get(&Word { word: "a".into() }), "a");

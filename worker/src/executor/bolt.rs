@@ -296,7 +296,7 @@ impl BoltExecutor {
         loop {
             let began_us = self.core.now_us();
             let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-            let ran = bolt.pull(&mut self.core.turn());
+            let ran = bolt.output().pull(&mut self.core.turn());
             self.core.hand_on(*task, began_us).await;
             match ran {
                 Ran::Paused => self.core.yield_if_due().await,
@@ -388,23 +388,23 @@ impl BoltExecutor {
     }
 
     async fn hand_on_if_overdue(&mut self, slot: usize) {
-        let holds_output = self.tasks[slot].bolt.holds_output();
+        let holds_output = self.tasks[slot].bolt.output().holds_tuples();
         if self.core.is_overdue(holds_output) {
             self.flush(slot).await;
         }
     }
 
     async fn flush(&mut self, slot: usize) {
-        if !self.tasks[slot].bolt.holds_output() {
+        if !self.tasks[slot].bolt.output().holds_tuples() {
             return;
         }
         let began_us = self.core.now_us();
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-        bolt.route(&mut self.core.turn(), true);
+        bolt.output().route(&mut self.core.turn(), true);
         self.core.hand_on(*task, began_us).await;
         self.core.open_since_us = None;
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-        let counts = bolt.stream_counts();
+        let counts = bolt.output().counts();
         self.core.stats.count(|all| {
             all.streams.insert(*task, counts);
         });

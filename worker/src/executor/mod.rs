@@ -147,6 +147,7 @@ impl Core {
             rooms: &self.outlets,
             clock: &*self.env.clock,
             tally: &mut self.tally,
+            component: self.env.topology.components()[self.component].name(),
         }
     }
 

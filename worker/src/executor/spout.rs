@@ -320,13 +320,13 @@ impl SpoutExecutor {
     async fn hand_on(&mut self, slot: usize, all: bool, began_us: u64) {
         let SpoutSlot { task, spout, .. } = &mut self.tasks[slot];
         let task = *task;
-        if all || self.core.is_overdue(spout.holds_output()) {
-            spout.route(&mut self.core.turn(), true);
+        if all || self.core.is_overdue(spout.output().holds_tuples()) {
+            spout.output().route(&mut self.core.turn(), true);
             self.core.open_since_us = None;
         }
         self.core.hand_on(task, began_us).await;
         let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
-        let streams = spout.stream_counts();
+        let streams = spout.output().counts();
         let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
         let limit = window.limit();
         self.core.stats.count(|counts| {
@@ -340,7 +340,7 @@ impl SpoutExecutor {
         loop {
             let began_us = self.core.now_us();
             let SpoutSlot { task, spout, .. } = &mut self.tasks[slot];
-            let ran = spout.pull(&mut self.core.turn());
+            let ran = spout.output().pull(&mut self.core.turn());
             self.core.hand_on(*task, began_us).await;
             match ran {
                 Ran::Paused => self.core.yield_if_due().await,
