@@ -154,7 +154,7 @@ impl Case {
                 let run = Measurement::of(|| {
                     let times = runtime.block_on(chain::latencies(tuples(2_000)));
                     latency = Some(Latency::of(&times));
-                    Ok(times.len())
+                    Ok::<u64, Error>(times.len())
                 })?;
                 Ok(Measurement { latency, ..run })
             }

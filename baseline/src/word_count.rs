@@ -3,9 +3,9 @@
 //! Not here: reading files, acknowledging. Invariant: words are what stands between white space of ASCII, unchanged.
 
 use std::collections::HashMap;
-use std::sync::mpsc::sync_channel;
 
 use compact_str::CompactString;
+use crossbeam_channel::bounded;
 
 use crate::hop::BATCH;
 
@@ -58,7 +58,7 @@ pub fn one_loop(text: &str) -> Counts {
 
 /// Splits on one thread, which hands owned words in batches to another, which counts.
 pub fn two_threads(text: &str) -> Counts {
-    let (sender, receiver) = sync_channel::<Vec<CompactString>>(BATCHES_WAITING);
+    let (sender, receiver) = bounded::<Vec<CompactString>>(BATCHES_WAITING);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut batch = Vec::with_capacity(BATCH);

@@ -43,7 +43,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "clippy",
         proves: "no lint, in any target",
-        work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]),
+        work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"]),
     },
     Part { name: "docs", proves: "the documentation builds, and its links lead somewhere", work: Work::Docs },
     Part {
@@ -137,7 +137,7 @@ fn time(part: &Part, workspace: &Workspace) -> Result<Outcome> {
         Work::Tidy => (tidied(workspace)?, Tests::default()),
         Work::Cargo(arguments) => watch(workspace.cargo(arguments))?,
         Work::Docs => {
-            let mut docs = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
+            let mut docs = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
             docs.env("RUSTDOCFLAGS", "-Dwarnings");
             watch(docs)?
         }
