@@ -1,5 +1,7 @@
 //! Word count in a local cluster: what it counts, what it replays, what it refuses, and how it follows a file.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
