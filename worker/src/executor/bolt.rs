@@ -11,8 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use topology_api::batch::{AnyBatch, decode_anchors};
-use topology_api::component::{AnyBolt, Ran, Turn};
+use topology_api::component::{AnyBolt, Panicked, Ran, Turn};
 use topology_api::context::{Metrics, Wake};
+use topology_api::error::Error;
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::holds::Settled;
 use topology_api::ids::TaskId;
@@ -293,6 +294,13 @@ impl BoltExecutor {
 
     /// Takes all that open iterators give, as fast as it is delivered.
     async fn pull(&mut self, slot: usize) -> Result<(), Stop> {
+        match self.pull_all(slot).await {
+            Ok(()) => Ok(()),
+            Err(Panicked(text)) => self.restart(slot, &text).await,
+        }
+    }
+
+    async fn pull_all(&mut self, slot: usize) -> Result<(), Panicked> {
         loop {
             let began_us = self.core.now_us();
             let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
@@ -300,7 +308,7 @@ impl BoltExecutor {
             self.core.hand_on(*task, began_us).await;
             match ran {
                 Ran::Paused => self.core.yield_if_due().await,
-                Ran::Panicked(text) => return self.restart(slot, &text).await,
+                Ran::Panicked(text) => return Err(Panicked(text)),
                 _ => return Ok(()),
             }
         }
@@ -429,6 +437,22 @@ impl BoltExecutor {
         Some(self.core.now_us() + every.as_micros() as u64)
     }
 
+    /// Calls `finish`. A panic in it, or in what it gave to be emitted, is the run's end: a new instance has not what the
+    /// old one had left to do.
+    async fn finish(&mut self, slot: usize) -> Result<(), Stop> {
+        let began_us = self.core.now_us();
+        self.core.stats.doing(Doing::Executing, began_us);
+        let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
+        let ran = bolt.finish(&mut self.core.turn());
+        self.core.hand_on(*task, began_us).await;
+        let ended = match ran {
+            Ran::Fatal(error) => return Err(Stop::Fatal(error)),
+            Ran::Panicked(text) => Err(Panicked(text)),
+            _ => self.pull_all(slot).await,
+        };
+        ended.map_err(|Panicked(text)| Stop::Fatal(Error::fatal(format!("panicked in `finish`: {text}"))))
+    }
+
     /// Calls `finish` of tasks whose input has ended, and passes the end on.
     async fn finish_ended(&mut self) -> Result<(), Stop> {
         for slot in 0..self.tasks.len() {
@@ -437,7 +461,7 @@ impl BoltExecutor {
             if *ended || !all_came || bolt.in_flight() > 0 {
                 continue;
             }
-            self.call(slot, |bolt, turn| bolt.finish(turn)).await?;
+            self.finish(slot).await?;
             self.flush(slot).await;
             let BoltSlot { task, streams, ended, .. } = &mut self.tasks[slot];
             *ended = true;

@@ -1,5 +1,7 @@
 //! The exclamation topology in a local cluster.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 
 use exclamation::{Args, WORDS, exclaim};
