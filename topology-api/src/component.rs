@@ -96,8 +96,8 @@ pub trait AnyBolt: Send {
     /// The bolt's; a panic is one too.
     fn prepare(&mut self, context: &Context) -> Result;
 
-    /// A new instance by the factory; what the old one holds fails for this reason.
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox);
+    /// A new instance by the factory; what the old one holds fails for this reason. Returns how many calls in flight fail.
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64;
 
     /// Makes a batch what this subscription reads: once, before its first `execute`.
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch>;
@@ -105,7 +105,7 @@ pub trait AnyBolt: Send {
     /// Runs what is left of a batch of this subscription, from this task.
     fn execute(&mut self, subscription: usize, from: TaskId, batch: &mut dyn AnyBatch, turn: &mut Turn<'_>) -> Ran;
 
-    /// Polls calls in flight; returns how many are left. Only async bolts have any.
+    /// Polls calls in flight; returns how many are left. Only async bolts have any. What they emitted is routed next.
     fn poll_in_flight(&mut self, cx: &mut task::Context<'_>, turn: &mut Turn<'_>) -> InFlight;
 
     /// Fails what this task holds longer than `timeout_us`, tells of what it holds longer than `tell_after_us`.
@@ -235,7 +235,7 @@ pub struct TaskParts<'a> {
     pub sources: Vec<Arc<Source>>,
     /// Key of its own edge ids.
     pub key: [u8; 32],
-    /// The time.
+    /// By which holding is measured.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -412,14 +412,20 @@ where
     let (first, mut failed) = (batch.taken, 0);
     // Tuples from here on were leaves: acked as one slice when something else comes.
     let mut leaves_from = first;
+    // Whether the call in progress got its input: then a bolt that acks by itself has it, or has done with it.
+    let mut given = false;
     task.pace.begin(turn.clock.now_us());
     let ended = catch_unwind(AssertUnwindSafe(|| {
         for tuple in batch.tuples.by_ref() {
             let at = batch.taken;
             batch.taken += 1;
+            given = false;
             let mut arrival = Arrival { source, task: from, holds: &task.holds, anchors: anchors.of(at) };
             let result = match B::Input::accept(tuple, &mut arrival) {
-                Ok(input) => task.bolt.execute(input, &mut task.emitter).map_err(Refused::ByBolt),
+                Ok(input) => {
+                    given = true;
+                    task.bolt.execute(input, &mut task.emitter).map_err(Refused::ByBolt)
+                }
                 Err(error) => Err(Refused::Unreadable(error.to_string())),
             };
             let ports = &mut task.emitter.ports;
@@ -473,7 +479,12 @@ where
                 task.poison(anchors.of(at), turn);
             }
             let reason = FailReason::new(FailKind::Panicked, &task.component, &text);
-            turn.outbox.fail_all(anchors.of(at), &reason);
+            if by_return || !given {
+                turn.outbox.fail_all(anchors.of(at), &reason);
+            } else {
+                // What it dropped on its way out fails for the panic's reason; what it acked before is acked.
+                task.holds.blame(&reason);
+            }
             turn.tally.error(format!("panicked: {text}"));
             Ran::Panicked(text)
         }
@@ -624,12 +635,13 @@ impl<B: Bolt> AnyBolt for BoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) {
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
         self.holds.fail_all(reason);
         self.emitter.ports.visit(&mut visit::DropPulls { outbox, reason });
         // The old instance's drop may panic as well; its inputs have failed already.
         let old = std::mem::replace(&mut self.bolt, (self.factory)());
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        0
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {
@@ -659,6 +671,7 @@ impl<B: Bolt> AnyBolt for BoltTask<B> {
         // What is left undone by `finish` is not tried again: its error is the run's.
         match ran {
             Ran::Done if !turn.tally.errors.is_empty() => Ran::Fatal(Error::fatal(turn.tally.errors.join("; "))),
+            Ran::Panicked(text) => Ran::Fatal(Error::fatal(format!("panicked: {text}"))),
             ran => ran,
         }
     }
@@ -723,7 +736,8 @@ impl<B: AsyncBolt> Node for AsyncBoltNode<B> {
             calls: FuturesUnordered::new(),
             since: Vec::new(),
             in_flight_tuples: self.in_flight_tuples,
-            holds: Holds::new(component, clock),
+            holds: Holds::new(component, clock.clone()),
+            clock,
             subscriptions: self.subscriptions.clone(),
             sources,
         }))
@@ -759,6 +773,7 @@ pub struct AsyncBoltTask<B: AsyncBolt> {
     since: Vec<(u64, u64, bool, AbortHandle, Vec<Root>)>,
     in_flight_tuples: usize,
     holds: Holds,
+    clock: Arc<dyn Clock>,
     subscriptions: Arc<Vec<Subscribed<AsyncBoltTask<B>>>>,
     sources: Vec<Arc<Source>>,
 }
@@ -778,7 +793,7 @@ where
         return Ran::Fatal(wrong_type::<T>());
     };
     let anchors = batch.anchors.clone();
-    let now = turn.clock.now_us();
+    let now = task.clock.now_us();
     while task.calls.len() < task.in_flight_tuples {
         let Some(tuple) = batch.tuples.next() else { return Ran::Done };
         let at = batch.taken;
@@ -880,7 +895,8 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) {
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
+        let failed = self.since.len() as u64;
         for (.., roots) in self.since.drain(..) {
             outbox.fails.extend(roots.into_iter().map(|root| (root, reason.clone())));
         }
@@ -889,6 +905,7 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
         self.ports.visit(&mut visit::DropPulls { outbox, reason });
         let old = std::mem::replace(&mut self.bolt, Arc::new((self.factory)()));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        failed
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {
@@ -909,12 +926,11 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        self.route(turn, false);
         InFlight { calls: self.calls.len(), ended }
     }
 
     fn sweep(&mut self, timeout_us: Option<u64>, tell_after_us: u64, turn: &mut Turn<'_>) {
-        let now = turn.clock.now_us();
+        let now = self.clock.now_us();
         for (_, since, told, abort, roots) in &mut self.since {
             let held_for = now.saturating_sub(*since);
             if timeout_us.is_some_and(|timeout| held_for > timeout) {
