@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use storm::bolt::Tracked;
-use storm::local_cluster::testing::{Capture, Feed};
 use storm::local_cluster::run_paused;
+use storm::local_cluster::testing::{Capture, Feed};
 use storm::prelude::*;
 
 use crate::stage::*;
@@ -41,10 +41,8 @@ fn the_return_of_execute_acks_or_fails() {
             _ => Ok(()),
         });
         assert_eq!(acked, [0, 2, 4, 5]);
-        let expected = [
-            (1, "taker failed it: one is odd".to_owned()),
-            (3, "taker panicked: three is a crowd".to_owned()),
-        ];
+        let expected =
+            [(1, "taker failed it: one is odd".to_owned()), (3, "taker panicked: three is a crowd".to_owned())];
         assert_eq!(failed, expected);
     }
 }
@@ -312,7 +310,10 @@ fn after_a_panic_the_next_instance_finds_the_inbox() {
         let numbers = topology.spout("numbers", move || source.spout()).add();
         let (log, other) = (Log::new(), Log::new());
         let (of_one, of_other) = (log.clone(), other.clone());
-        topology.bolt("panics", move || Panics { prepared: false, seen: 0, log: of_one.clone() }).shuffle(&numbers).add();
+        topology
+            .bolt("panics", move || Panics { prepared: false, seen: 0, log: of_one.clone() })
+            .shuffle(&numbers)
+            .add();
         let execute = move |_: &Context, item: Item, _: &mut Emitter<()>| {
             of_other.add(item.n);
             Ok(())

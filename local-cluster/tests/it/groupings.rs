@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use storm::grouping::CustomGrouping;
-use storm::local_cluster::testing::Feed;
 use storm::local_cluster::run_paused;
+use storm::local_cluster::testing::Feed;
 use storm::prelude::*;
 
 use crate::stage::*;
@@ -168,8 +168,16 @@ fn a_key_goes_to_one_task_however_it_is_wired() {
             };
             topology.bolt("a-token", does(typed.clone())).parallelism(4).fields(&visits, Visit::USER).add();
             topology.bolt("b-closure", does(typed.clone())).parallelism(4).fields_by(&visits, |v| &v.user).add();
-            topology.bolt("c-computed", does(typed.clone())).parallelism(4).fields_with(&visits, |v| v.user.clone()).add();
-            topology.bolt("d-names", does(dynamic)).parallelism(4).subscribe("visits", Grouping::fields(["user"])).add();
+            topology
+                .bolt("c-computed", does(typed.clone()))
+                .parallelism(4)
+                .fields_with(&visits, |v| v.user.clone())
+                .add();
+            topology
+                .bolt("d-names", does(dynamic))
+                .parallelism(4)
+                .subscribe("visits", Grouping::fields(["user"]))
+                .add();
             topology.bolt("e-partial", does(typed)).parallelism(4).partial_key(&visits, Visit::USER).add();
             run(topology, workers, &seam).await;
             let mut tasks: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
