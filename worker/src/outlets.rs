@@ -61,12 +61,15 @@ pub(crate) struct Delivery<'a> {
     pub(crate) settling: &'a mut Settling,
     pub(crate) phase: &'a mut watch::Receiver<Phase>,
     pub(crate) now_us: u64,
+    /// Whether it had to wait.
+    pub(crate) waited: bool,
 }
 
 impl Delivery<'_> {
     /// Waits for room at a task; false if the topology stops first, and the room may never come.
     async fn waits_for(&mut self, task: TaskId, room: impl Future<Output = ()>) -> bool {
         self.stats.doing(Doing::WaitingForRoom(task), self.now_us);
+        self.waited = true;
         tokio::select! {
             biased;
             _ = self.phase.wait_for(|phase| *phase == Phase::Stopping) => false,

@@ -29,7 +29,7 @@ use topology_api::topology::Topology;
 use crate::acking::{AckRecord, Interval, Ledger, Outcomes, Pending, Window, worker_bits};
 use crate::executor::bolt::{BoltExecutor, BoltSlot};
 use crate::executor::spout::{Asking, SpoutExecutor, SpoutSlot, WakeFlag};
-use crate::executor::{Core, Env, ExecutorEvent, Phase, WorkerClock};
+use crate::executor::{Core, Env, ExecutorEvent, HoldingClock, Phase, WorkerClock};
 use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
 use crate::journal::Journal;
@@ -51,8 +51,9 @@ const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
 pub const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Bytes that one inbox holds.
 const INBOX_BYTES: usize = 4 << 20;
-/// A root that stands still for so many message time-outs is failed as a fault of the runtime.
-const STALL_TIMEOUTS: u32 = 10;
+/// A root that stands still for so many message time-outs is failed as a fault of the runtime. Many, as its tuples may wait
+/// in queues for long without anybody's fault: an inbox of 4096 at one a second is over an hour, 200 times 30 s is 100 minutes.
+const STALL_TIMEOUTS: u32 = 200;
 /// Roots that a spout task can have pending when its window adapts: the window, and what bolts hold besides.
 const ADAPTIVE_SLOTS: u32 = Root::SLOTS;
 /// Slots of a ledger at least: room for a call of `next` that emits more than it may.
@@ -516,6 +517,7 @@ impl Building<'_> {
         let seam = &env.seam;
         let edges = || EdgeIds::from_key(seam.random_key());
         let always_serialize = env.topology.settings().always_serialize;
+        let holding = Arc::new(HoldingClock::new(env.clock.clone()));
         let core = Core {
             env: env.clone(),
             component,
@@ -527,8 +529,10 @@ impl Building<'_> {
             phase: self.phases.clone(),
             turn_us: 0,
             open_since_us: None,
+            holding: holding.clone(),
         };
-        let made: Vec<(TaskId, AnyTask)> = tasks.iter().map(|task| (*task, self.task(component, &streams))).collect();
+        let made: Vec<(TaskId, AnyTask)> =
+            tasks.iter().map(|task| (*task, self.task(component, &streams, &holding))).collect();
         let metrics: BTreeMap<TaskId, Metrics> = tasks.iter().map(|task| (*task, Metrics::default())).collect();
         let ends: Vec<Vec<u32>> = streams.iter().map(|stream| stream.ends.clone()).collect();
         let inbox = self.reception.inboxes.get(&tasks[0]).cloned();
@@ -590,7 +594,7 @@ impl Building<'_> {
         all
     }
 
-    fn task(&self, component: usize, streams: &[StreamRoutes]) -> AnyTask {
+    fn task(&self, component: usize, streams: &[StreamRoutes], holding: &Arc<HoldingClock>) -> AnyTask {
         let topology = &self.env.topology;
         let info = &topology.components()[component];
         let mut starts = ChaCha8Rng::from_seed(self.env.seam.random_key());
@@ -616,7 +620,7 @@ impl Building<'_> {
                 wires,
                 sources: Vec::new(),
                 key: self.env.seam.random_key(),
-                clock: self.env.clock.clone(),
+                clock: holding.clone(),
             },
         )
     }
@@ -686,6 +690,7 @@ impl Building<'_> {
                 metrics: metrics[&task].clone(),
                 ends: BTreeSet::new(),
                 ended: false,
+                call_ended: None,
                 failures: 0,
             })
         };
@@ -698,6 +703,7 @@ impl Building<'_> {
             awaited_ends,
             timeout: topology.settings().message_timeout,
             tick: info.tick(),
+            sweep_at_us: None,
         };
         self.spawn(info, executor.run())
     }

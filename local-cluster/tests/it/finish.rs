@@ -1,5 +1,7 @@
 //! The end of bounded input: what a bolt's `finish` leaves undone is never a good end.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::time::Duration;
 
 use storm::local_cluster::testing::{Capture, Feed};

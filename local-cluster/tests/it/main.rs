@@ -1,8 +1,13 @@
 //! Topologies in a local cluster: what the data path promises, and what it does under faults.
 
 mod acking;
+mod async_bolts;
+mod backpressure;
+mod bounded;
 mod finish;
 mod flow;
 mod groupings;
 mod spouts;
 mod stage;
+mod stop;
+mod timers;

@@ -13,7 +13,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::output::poison;
 use super::{
-    AnyBolt, AnyOutput, AnyTask, Factory, InFlight, Node, Ran, Subscribed, TaskParts, Turn, admit, panic_text,
+    AnyBolt, AnyOutput, AnyTask, Clock, Factory, InFlight, Node, Ran, Subscribed, TaskParts, Turn, admit, panic_text,
     wrong_type,
 };
 use crate::anchor::{Anchor, Root};
@@ -47,7 +47,8 @@ impl<B: AsyncBolt> Node for AsyncBoltNode<B> {
             calls: FuturesUnordered::new(),
             since: Vec::new(),
             in_flight_tuples: self.in_flight_tuples,
-            holds: Holds::new(component, clock),
+            holds: Holds::new(component, clock.clone()),
+            clock,
             subscriptions: self.subscriptions.clone(),
             sources,
         }))
@@ -83,6 +84,7 @@ pub struct AsyncBoltTask<B: AsyncBolt> {
     since: Vec<(u64, u64, bool, AbortHandle, Vec<Root>)>,
     in_flight_tuples: usize,
     holds: Holds,
+    clock: Arc<dyn Clock>,
     subscriptions: Arc<Vec<Subscribed<AsyncBoltTask<B>>>>,
     sources: Vec<Arc<Source>>,
 }
@@ -102,7 +104,7 @@ where
         return Ran::Fatal(wrong_type::<T>());
     };
     let anchors = batch.anchors.clone();
-    let now = turn.clock.now_us();
+    let now = task.clock.now_us();
     while task.calls.len() < task.in_flight_tuples {
         let Some(tuple) = batch.tuples.next() else { return Ran::Done };
         let at = batch.taken;
@@ -204,7 +206,8 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) {
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
+        let failed = self.since.len() as u64;
         for (.., roots) in self.since.drain(..) {
             outbox.fails.extend(roots.into_iter().map(|root| (root, reason.clone())));
         }
@@ -213,6 +216,7 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
         self.ports.visit(&mut visit::DropPulls { outbox, reason });
         let old = std::mem::replace(&mut self.bolt, Arc::new((self.factory)()));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        failed
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {
@@ -233,12 +237,11 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        self.ports.route(turn, false);
         InFlight { calls: self.calls.len(), ended }
     }
 
     fn sweep(&mut self, timeout_us: Option<u64>, tell_after_us: u64, turn: &mut Turn<'_>) {
-        let now = turn.clock.now_us();
+        let now = self.clock.now_us();
         for (_, since, told, abort, roots) in &mut self.since {
             let held_for = now.saturating_sub(*since);
             if timeout_us.is_some_and(|timeout| held_for > timeout) {

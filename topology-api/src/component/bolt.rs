@@ -77,14 +77,20 @@ where
     let (first, mut failed) = (batch.taken, 0);
     // Tuples from here on were leaves: acked as one slice when something else comes.
     let mut leaves_from = first;
+    // Whether the call in progress got its input: then a bolt that acks by itself has it, or has done with it.
+    let mut given = false;
     task.pace.begin(turn.clock.now_us());
     let ended = catch_unwind(AssertUnwindSafe(|| {
         for tuple in batch.tuples.by_ref() {
             let at = batch.taken;
             batch.taken += 1;
+            given = false;
             let mut arrival = Arrival { source, task: from, holds: &task.holds, anchors: anchors.of(at) };
             let result = match B::Input::accept(tuple, &mut arrival) {
-                Ok(input) => task.bolt.execute(input, &mut task.emitter).map_err(Refused::ByBolt),
+                Ok(input) => {
+                    given = true;
+                    task.bolt.execute(input, &mut task.emitter).map_err(Refused::ByBolt)
+                }
                 Err(error) => Err(Refused::Unreadable(error.to_string())),
             };
             let ports = &mut task.emitter.ports;
@@ -138,7 +144,12 @@ where
                 task.poison(anchors.of(at), turn);
             }
             let reason = FailReason::new(FailKind::Panicked, &task.component, &text);
-            turn.outbox.fail_all(anchors.of(at), &reason);
+            if by_return || !given {
+                turn.outbox.fail_all(anchors.of(at), &reason);
+            } else {
+                // What it dropped on its way out fails for the panic's reason; what it acked before is acked.
+                task.holds.blame(&reason);
+            }
             turn.tally.error(format!("panicked: {text}"));
             Ran::Panicked(text)
         }
@@ -251,12 +262,13 @@ impl<B: Bolt> AnyBolt for BoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) {
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
         self.holds.fail_all(reason);
         self.emitter.ports.visit(&mut visit::DropPulls { outbox, reason });
         // The old instance's drop may panic as well; its inputs have failed already.
         let old = std::mem::replace(&mut self.bolt, (self.factory)());
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+        0
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {

@@ -101,8 +101,8 @@ pub trait AnyBolt: Send {
     /// The bolt's; a panic is one too.
     fn prepare(&mut self, context: &Context) -> Result;
 
-    /// A new instance by the factory; what the old one holds fails for this reason.
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox);
+    /// A new instance by the factory; what the old one holds fails for this reason. Returns how many calls in flight fail.
+    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64;
 
     /// Makes a batch what this subscription reads: once, before its first `execute`.
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch>;
@@ -110,7 +110,7 @@ pub trait AnyBolt: Send {
     /// Runs what is left of a batch of this subscription, from this task.
     fn execute(&mut self, subscription: usize, from: TaskId, batch: &mut dyn AnyBatch, turn: &mut Turn<'_>) -> Ran;
 
-    /// Polls calls in flight; returns how many are left. Only async bolts have any.
+    /// Polls calls in flight; returns how many are left. Only async bolts have any. What they emitted is routed next.
     fn poll_in_flight(&mut self, cx: &mut task::Context<'_>, turn: &mut Turn<'_>) -> InFlight;
 
     /// Fails what this task holds longer than `timeout_us`, tells of what it holds longer than `tell_after_us`.
@@ -222,7 +222,7 @@ pub struct TaskParts<'a> {
     pub sources: Vec<Arc<Source>>,
     /// Key of its own edge ids.
     pub key: [u8; 32],
-    /// The time.
+    /// By which holding is measured.
     pub clock: Arc<dyn Clock>,
 }
 

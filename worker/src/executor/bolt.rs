@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use topology_api::batch::{AnyBatch, decode_anchors};
-use topology_api::component::{AnyBolt, Panicked, Ran, Turn};
+use topology_api::component::{AnyBolt, Ran, Turn};
 use topology_api::context::{Metrics, Wake};
 use topology_api::error::Error;
 use topology_api::fail::{FailKind, FailReason};
@@ -42,6 +42,8 @@ pub(crate) struct BoltExecutor {
     pub(crate) awaited_ends: BTreeSet<(TaskId, u16)>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) tick: Option<Duration>,
+    /// When held inputs are looked at next; never while nothing is held.
+    pub(crate) sweep_at_us: Option<u64>,
 }
 
 /// One task of the executor.
@@ -54,6 +56,8 @@ pub(crate) struct BoltSlot {
     /// Ends that came.
     pub(crate) ends: BTreeSet<(TaskId, u16)>,
     pub(crate) ended: bool,
+    /// How a call in flight ended the bolt's instance, until that is dealt with.
+    pub(crate) call_ended: Option<Ran>,
     /// Panics and failed starts since it last executed something well.
     pub(crate) failures: u32,
 }
@@ -87,13 +91,12 @@ impl BoltExecutor {
         (self.core.env.events)(ExecutorEvent::Ready);
         self.core.turn_us = self.core.now_us();
         let mut tick_at_us = self.tick.map(|tick| self.core.turn_us + tick.as_micros() as u64);
-        let mut sweep_at_us = None;
         let mut sleep = self.core.env.seam.sleep_slot();
         loop {
-            match self.woken(&mut sleep, tick_at_us, sweep_at_us).await {
+            match self.woken(&mut sleep, tick_at_us).await {
                 Woken::Stopping => return Err(Stop::Stopped),
                 Woken::Taken(envelope) => self.take(envelope).await?,
-                Woken::Settled => self.settled().await,
+                Woken::Settled => self.settled().await?,
                 Woken::Tick => {
                     // A late tick is not made up for by several.
                     tick_at_us = self.tick.map(|tick| self.core.now_us() + tick.as_micros() as u64);
@@ -103,15 +106,12 @@ impl BoltExecutor {
                         }
                     }
                 }
-                Woken::Sweep => {
-                    sweep_at_us = None;
-                    self.sweep().await;
-                }
+                Woken::Sweep => self.sweep().await?,
             }
-            self.hand_on_what_is_open().await;
+            self.hand_on_what_is_open().await?;
             self.finish_ended().await?;
-            sweep_at_us = self.next_sweep(sweep_at_us);
-            self.core.yield_if_due().await;
+            self.plan_sweep();
+            self.core.yield_if_due().await?;
         }
     }
 
@@ -130,8 +130,8 @@ impl BoltExecutor {
     }
 
     /// Waits for something to do.
-    async fn woken(&mut self, sleep: &mut Sleep, tick_at_us: Option<u64>, sweep_at_us: Option<u64>) -> Woken {
-        let timer_us = [tick_at_us, sweep_at_us].into_iter().flatten().min();
+    async fn woken(&mut self, sleep: &mut Sleep, tick_at_us: Option<u64>) -> Woken {
+        let timer_us = [tick_at_us, self.sweep_at_us].into_iter().flatten().min();
         let mut phase = self.core.phase.clone();
         let mut stopping = pin!(phase.wait_for(|phase| *phase == Phase::Stopping));
         let mut waited = false;
@@ -178,26 +178,27 @@ impl BoltExecutor {
             }
             let in_flight = slot.bolt.poll_in_flight(cx, &mut self.core.turn());
             any |= in_flight.calls < calls || in_flight.ended.is_some();
-            if let Some(ended) = in_flight.ended {
-                slot.failures += 1;
-                self.core.stats.count(|counts| counts.restarts += 1);
-                let (kind, text) = match ended {
-                    Ran::Panicked(text) => (FailKind::Panicked, text),
-                    _ => (FailKind::Failed, "another call's error ended the bolt".to_owned()),
-                };
-                let reason = FailReason::new(kind, &self.core.stats.component, text);
-                slot.bolt.restart(&reason, &mut self.core.outbox);
-            }
+            slot.call_ended = slot.call_ended.take().or(in_flight.ended);
         }
         any
     }
 
-    /// Hands on what was settled without a batch.
-    async fn settled(&mut self) {
+    /// Hands on what was settled without a batch, and replaces instances that a call in flight has ended.
+    async fn settled(&mut self) -> Result<(), Stop> {
         let now_us = self.core.now_us();
         for slot in 0..self.tasks.len() {
-            self.core.hand_on(self.tasks[slot].task, now_us).await;
+            let BoltSlot { task, bolt, call_ended, .. } = &mut self.tasks[slot];
+            let ended = call_ended.take();
+            bolt.output().route(&mut self.core.turn(), false);
+            self.core.hand_on(*task, now_us).await?;
+            match ended {
+                None => self.pull(slot).await?,
+                Some(Ran::Fatal(error)) => return Err(Stop::Fatal(error)),
+                Some(Ran::Panicked(text)) => self.restart(slot, &text).await?,
+                Some(Ran::Done | Ran::Paused | Ran::Full) => {}
+            }
         }
+        Ok(())
     }
 
     async fn take(&mut self, envelope: Envelope) -> Result<(), Stop> {
@@ -269,7 +270,7 @@ impl BoltExecutor {
                 holds.take_settled(Waker::noop(), &mut settled);
                 take_settled(settled, &mut self.core);
             }
-            self.core.hand_on(task, began_us).await;
+            self.core.hand_on(task, began_us).await?;
             match ran {
                 Ran::Done => {
                     self.tasks[slot].failures = 0;
@@ -277,8 +278,8 @@ impl BoltExecutor {
                 }
                 Ran::Paused => {
                     self.pull(slot).await?;
-                    self.hand_on_if_overdue(slot).await;
-                    self.core.yield_if_due().await;
+                    self.hand_on_if_overdue(slot).await?;
+                    self.core.yield_if_due().await?;
                 }
                 Ran::Full => self.wait_for_calls(slot).await?,
                 Ran::Panicked(text) => {
@@ -294,33 +295,35 @@ impl BoltExecutor {
 
     /// Takes all that open iterators give, as fast as it is delivered.
     async fn pull(&mut self, slot: usize) -> Result<(), Stop> {
-        match self.pull_all(slot).await {
-            Ok(()) => Ok(()),
-            Err(Panicked(text)) => self.restart(slot, &text).await,
+        match self.pull_all(slot).await? {
+            None => Ok(()),
+            Some(text) => self.restart(slot, &text).await,
         }
     }
 
-    async fn pull_all(&mut self, slot: usize) -> Result<(), Panicked> {
+    /// The same; gives the text of a panic.
+    async fn pull_all(&mut self, slot: usize) -> Result<Option<String>, Stop> {
         loop {
             let began_us = self.core.now_us();
             let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
             let ran = bolt.output().pull(&mut self.core.turn());
-            self.core.hand_on(*task, began_us).await;
+            self.core.hand_on(*task, began_us).await?;
             match ran {
-                Ran::Paused => self.core.yield_if_due().await,
-                Ran::Panicked(text) => return Err(Panicked(text)),
-                _ => return Ok(()),
+                Ran::Paused => self.core.yield_if_due().await?,
+                Ran::Panicked(text) => return Ok(Some(text)),
+                _ => return Ok(None),
             }
         }
     }
 
     /// Waits until a call in flight has returned.
     async fn wait_for_calls(&mut self, slot: usize) -> Result<(), Stop> {
-        self.flush(slot).await;
+        self.flush(slot).await?;
         self.core.stats.doing(Doing::WaitingForCalls, self.core.now_us());
         let mut sleep = self.core.env.seam.sleep_slot();
         loop {
-            let sweep_at_us = self.next_sweep(None);
+            self.plan_sweep();
+            let sweep_at_us = self.sweep_at_us;
             let mut phase = self.core.phase.clone();
             let mut stopping = pin!(phase.wait_for(|phase| *phase == Phase::Stopping));
             let woken = poll_fn(|cx| {
@@ -338,11 +341,10 @@ impl BoltExecutor {
             .await;
             match woken {
                 Woken::Stopping => return Err(Stop::Stopped),
-                Woken::Sweep => self.sweep().await,
+                Woken::Sweep => self.sweep().await?,
                 _ => {
                     self.core.turn_us = self.core.now_us();
-                    self.settled().await;
-                    return Ok(());
+                    return self.settled().await;
                 }
             }
         }
@@ -354,9 +356,9 @@ impl BoltExecutor {
         tracing::error!(component = self.core.name(), task = task.0, panic = text, "a bolt panicked and is replaced");
         self.core.stats.count(|counts| counts.restarts += 1);
         let reason = FailReason::new(FailKind::Panicked, self.core.name(), text);
-        self.tasks[slot].bolt.restart(&reason, &mut self.core.outbox);
+        self.core.tally.failed += self.tasks[slot].bolt.restart(&reason, &mut self.core.outbox);
         let began_us = self.core.now_us();
-        self.core.hand_on(task, began_us).await;
+        self.core.hand_on(task, began_us).await?;
         self.tasks[slot].failures += 1;
         let failures = self.tasks[slot].failures;
         if failures > 1 {
@@ -375,7 +377,7 @@ impl BoltExecutor {
         self.core.stats.doing(Doing::Executing, began_us);
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
         let ran = call(bolt, &mut self.core.turn());
-        self.core.hand_on(*task, began_us).await;
+        self.core.hand_on(*task, began_us).await?;
         match ran {
             Ran::Panicked(text) => self.restart(slot, &text).await,
             Ran::Fatal(error) => Err(Stop::Fatal(error)),
@@ -384,57 +386,57 @@ impl BoltExecutor {
     }
 
     /// Hands on everything when nothing waits, else what has been open for long.
-    async fn hand_on_what_is_open(&mut self) {
+    async fn hand_on_what_is_open(&mut self) -> Result<(), Stop> {
         let idle = self.inbox.is_empty();
         for slot in 0..self.tasks.len() {
             if idle {
-                self.flush(slot).await;
+                self.flush(slot).await?;
             } else {
-                self.hand_on_if_overdue(slot).await;
+                self.hand_on_if_overdue(slot).await?;
             }
         }
+        Ok(())
     }
 
-    async fn hand_on_if_overdue(&mut self, slot: usize) {
+    async fn hand_on_if_overdue(&mut self, slot: usize) -> Result<(), Stop> {
         let holds_output = self.tasks[slot].bolt.output().holds_tuples();
-        if self.core.is_overdue(holds_output) {
-            self.flush(slot).await;
-        }
+        if self.core.is_overdue(holds_output) { self.flush(slot).await } else { Ok(()) }
     }
 
-    async fn flush(&mut self, slot: usize) {
+    async fn flush(&mut self, slot: usize) -> Result<(), Stop> {
         if !self.tasks[slot].bolt.output().holds_tuples() {
-            return;
+            return Ok(());
         }
         let began_us = self.core.now_us();
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
         bolt.output().route(&mut self.core.turn(), true);
-        self.core.hand_on(*task, began_us).await;
+        self.core.hand_on(*task, began_us).await?;
         self.core.open_since_us = None;
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
         let counts = bolt.output().counts();
         self.core.stats.count(|all| {
             all.streams.insert(*task, counts);
         });
+        Ok(())
     }
 
-    async fn sweep(&mut self) {
+    async fn sweep(&mut self) -> Result<(), Stop> {
+        self.sweep_at_us = None;
         let timeout_us = self.timeout.map(|timeout| timeout.as_micros() as u64);
         for slot in &mut self.tasks {
             slot.bolt.sweep(timeout_us, TELL_HELD_US, &mut self.core.turn());
         }
-        self.settled().await;
+        self.settled().await
     }
 
-    /// When held inputs are to be looked at; never while nothing is held.
-    fn next_sweep(&self, planned: Option<u64>) -> Option<u64> {
+    /// Says when held inputs are to be looked at, if any are.
+    fn plan_sweep(&mut self) {
         let holds =
             |slot: &BoltSlot| slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some_and(|holds| !holds.is_empty());
-        if planned.is_some() || !self.tasks.iter().any(holds) {
-            return planned;
+        if self.sweep_at_us.is_none() && self.tasks.iter().any(holds) {
+            let every = self.timeout.map_or(SWEEP.1, |timeout| (timeout / 8).clamp(SWEEP.0, SWEEP.1));
+            self.sweep_at_us = Some(self.core.now_us() + every.as_micros() as u64);
         }
-        let every = self.timeout.map_or(SWEEP.1, |timeout| (timeout / 8).clamp(SWEEP.0, SWEEP.1));
-        Some(self.core.now_us() + every.as_micros() as u64)
     }
 
     /// Calls `finish`. A panic in it, or in what it gave to be emitted, is the run's end: a new instance has not what the
@@ -444,13 +446,16 @@ impl BoltExecutor {
         self.core.stats.doing(Doing::Executing, began_us);
         let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
         let ran = bolt.finish(&mut self.core.turn());
-        self.core.hand_on(*task, began_us).await;
-        let ended = match ran {
+        self.core.hand_on(*task, began_us).await?;
+        let panicked = match ran {
             Ran::Fatal(error) => return Err(Stop::Fatal(error)),
-            Ran::Panicked(text) => Err(Panicked(text)),
-            _ => self.pull_all(slot).await,
+            Ran::Panicked(text) => Some(text),
+            _ => self.pull_all(slot).await?,
         };
-        ended.map_err(|Panicked(text)| Stop::Fatal(Error::fatal(format!("panicked in `finish`: {text}"))))
+        match panicked {
+            None => Ok(()),
+            Some(text) => Err(Stop::Fatal(Error::fatal(format!("panicked in `finish`: {text}")))),
+        }
     }
 
     /// Calls `finish` of tasks whose input has ended, and passes the end on.
@@ -462,7 +467,7 @@ impl BoltExecutor {
                 continue;
             }
             self.finish(slot).await?;
-            self.flush(slot).await;
+            self.flush(slot).await?;
             let BoltSlot { task, streams, ended, .. } = &mut self.tasks[slot];
             *ended = true;
             self.core.tell_end(*task, streams);

@@ -9,6 +9,7 @@ pub(crate) mod spout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -108,6 +109,29 @@ fn pause_after(failures: u32) -> Duration {
     PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE.1)
 }
 
+/// Microseconds that an executor had for its calls: it stands still while the executor waits for room at its receivers, so
+/// that what waits does not count as held.
+pub(crate) struct HoldingClock {
+    clock: Arc<WorkerClock>,
+    waited_us: AtomicU64,
+}
+
+impl HoldingClock {
+    pub(crate) fn new(clock: Arc<WorkerClock>) -> Self {
+        HoldingClock { clock, waited_us: AtomicU64::new(0) }
+    }
+
+    fn stood_still(&self, waited_us: u64) {
+        self.waited_us.fetch_add(waited_us, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HoldingClock {
+    fn now_us(&self) -> u64 {
+        self.clock.now_us().saturating_sub(self.waited_us.load(Ordering::Relaxed))
+    }
+}
+
 /// Why an executor's loop ends.
 pub(crate) enum Stop {
     Fatal(Error),
@@ -128,6 +152,8 @@ pub(crate) struct Core {
     pub(crate) turn_us: u64,
     /// Since when output is open, if any is.
     pub(crate) open_since_us: Option<u64>,
+    /// By which its tasks measure what they hold.
+    pub(crate) holding: Arc<HoldingClock>,
 }
 
 impl Core {
@@ -151,9 +177,9 @@ impl Core {
         }
     }
 
-    /// Hands over what was settled, counts, and delivers what is ready.
-    pub(crate) async fn hand_on(&mut self, source: TaskId, began_us: u64) {
-        let now_us = self.now_us();
+    /// Hands over what was settled, counts, and delivers what is ready; ends early when the topology stops.
+    pub(crate) async fn hand_on(&mut self, source: TaskId, began_us: u64) -> Result<(), Stop> {
+        let mut now_us = self.now_us();
         self.settling.settle(&mut self.outbox);
         self.stats.turn(&mut self.tally, now_us.saturating_sub(began_us), now_us);
         while let Some(outgoing) = self.outbox.outgoing.pop_front() {
@@ -169,9 +195,18 @@ impl Core {
                 settling: &mut self.settling,
                 phase: &mut self.phase,
                 now_us,
+                waited: false,
             };
             self.outlets.deliver(outgoing, &mut delivery).await;
+            if delivery.waited {
+                if *self.phase.borrow() == Phase::Stopping {
+                    return Err(Stop::Stopped);
+                }
+                let began_us = std::mem::replace(&mut now_us, self.env.clock.now_us());
+                self.holding.stood_still(now_us.saturating_sub(began_us));
+            }
         }
+        Ok(())
     }
 
     /// Whether output that is open for long must be handed on now.
@@ -185,12 +220,16 @@ impl Core {
         now_us.saturating_sub(since) >= OPEN_US
     }
 
-    /// Lets others run if the turn is over.
-    pub(crate) async fn yield_if_due(&mut self) {
+    /// Lets others run if the turn is over; ends early when the topology stops.
+    pub(crate) async fn yield_if_due(&mut self) -> Result<(), Stop> {
         if self.now_us() >= self.turn_us + TURN_US {
             tokio::task::yield_now().await;
             self.turn_us = self.now_us();
+            if *self.phase.borrow() == Phase::Stopping {
+                return Err(Stop::Stopped);
+            }
         }
+        Ok(())
     }
 
     /// Pauses after the `failures`-th failure in a row; ends early when the topology stops.

@@ -147,7 +147,7 @@ impl SpoutExecutor {
                 }
             }
             if asked {
-                self.core.yield_if_due().await;
+                self.core.yield_if_due().await?;
             } else {
                 self.woken().await;
             }
@@ -300,7 +300,7 @@ impl SpoutExecutor {
             }
             Said::Fatal(error) => stop = Err(Stop::Fatal(error)),
             Said::Panicked(text) => {
-                self.hand_on(slot, true, now_us).await;
+                self.hand_on(slot, true, now_us).await?;
                 self.restart(slot, &text).await?;
                 return Ok(true);
             }
@@ -310,21 +310,21 @@ impl SpoutExecutor {
             let task = self.tasks[slot].task;
             journal.line(now_us, format_args!("task {task} opens {roots} roots"));
         }
-        self.hand_on(slot, !more, now_us).await;
+        self.hand_on(slot, !more, now_us).await?;
         self.pull(slot).await?;
         self.end_if_settled(slot).await?;
         stop
     }
 
     /// Hands on what a task emitted: all of it, or what is full and what has been open for long.
-    async fn hand_on(&mut self, slot: usize, all: bool, began_us: u64) {
+    async fn hand_on(&mut self, slot: usize, all: bool, began_us: u64) -> Result<(), Stop> {
         let SpoutSlot { task, spout, .. } = &mut self.tasks[slot];
         let task = *task;
         if all || self.core.is_overdue(spout.output().holds_tuples()) {
             spout.output().route(&mut self.core.turn(), true);
             self.core.open_since_us = None;
         }
-        self.core.hand_on(task, began_us).await;
+        self.core.hand_on(task, began_us).await?;
         let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
         let streams = spout.output().counts();
         let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
@@ -334,6 +334,7 @@ impl SpoutExecutor {
             (counts.pending, counts.held) = (all as u64, held as u64);
             counts.window = u64::from(limit);
         });
+        Ok(())
     }
 
     async fn pull(&mut self, slot: usize) -> Result<(), Stop> {
@@ -341,9 +342,9 @@ impl SpoutExecutor {
             let began_us = self.core.now_us();
             let SpoutSlot { task, spout, .. } = &mut self.tasks[slot];
             let ran = spout.output().pull(&mut self.core.turn());
-            self.core.hand_on(*task, began_us).await;
+            self.core.hand_on(*task, began_us).await?;
             match ran {
-                Ran::Paused => self.core.yield_if_due().await,
+                Ran::Paused => self.core.yield_if_due().await?,
                 Ran::Panicked(text) => return self.restart(slot, &text).await,
                 _ => return Ok(()),
             }
@@ -376,7 +377,7 @@ impl SpoutExecutor {
         }
         it.state = Asking::Ended;
         let began_us = self.core.now_us();
-        self.hand_on(slot, true, began_us).await;
+        self.hand_on(slot, true, began_us).await?;
         let SpoutSlot { task, streams, .. } = &self.tasks[slot];
         self.core.tell_end(*task, streams);
         if self.tasks.iter().all(|slot| slot.state == Asking::Ended) {

@@ -142,6 +142,14 @@ impl Links {
     }
 }
 
+/// The drivers hold what holds them: only so do they end with the links.
+impl Drop for Links {
+    fn drop(&mut self) {
+        let peers = std::mem::take(&mut *lock(&self.shared.peers));
+        drop(peers);
+    }
+}
+
 impl Shared {
     fn nonce(&self) -> [u8; 32] {
         self.seam.random_key()

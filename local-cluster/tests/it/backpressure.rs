@@ -1,0 +1,1 @@
+//! More is offered than can be done.
