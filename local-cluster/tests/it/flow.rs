@@ -39,7 +39,7 @@ impl Bolt for Block {
     type Output = ();
 
     fn execute(&mut self, _: Line, _: &mut Emitter<()>) -> Result {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
         Ok(())
     }
 }
