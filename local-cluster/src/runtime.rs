@@ -7,12 +7,13 @@ use std::future::Future;
 
 use worker::seam::Seam;
 
-/// Runs `work` on one thread with a paused clock, and randomness from the operating system.
+/// Runs `work` on one thread with a paused clock, and randomness from the operating system. A cluster is to be given the
+/// seam: without it, components declared `blocking` get threads of their own, and the clock runs ahead of them.
 ///
 /// # Panics
 /// If the runtime cannot be made, or `work` panics.
 pub fn run_paused<T>(work: impl AsyncFnOnce(Seam) -> T) -> T {
-    on_one_thread(async { work(Seam::system()).await })
+    on_one_thread(async { work(Seam::on_one_thread()).await })
 }
 
 /// Runs `work` on one thread with a paused clock, and all randomness from `seed`: the same each time.

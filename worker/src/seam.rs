@@ -34,6 +34,15 @@ impl Seam {
         Seam { runtime: Handle::current(), random: Arc::new(Mutex::new(ChaCha8Rng::from_seed(key))), one_thread: false }
     }
 
+    /// As [`Seam::system`], but with blocking work on the runtime's one thread as well: a paused clock would run ahead of any
+    /// other thread.
+    ///
+    /// # Panics
+    /// As [`Seam::system`].
+    pub fn on_one_thread() -> Self {
+        Seam { one_thread: true, ..Seam::system() }
+    }
+
     /// The seam of a seeded run: the current runtime, which must be of one thread, and randomness from `seed` alone.
     ///
     /// # Panics
@@ -51,7 +60,7 @@ impl Seam {
         Task(self.runtime.spawn(work))
     }
 
-    /// Starts a task that may block its thread: on a thread of its own, but under a seed like any other.
+    /// Starts a task that may block its thread: on a thread of its own, but like any other on a seam of one thread.
     pub fn spawn_blocking<T: Send + 'static>(
         &self,
         name: &str,

@@ -31,6 +31,19 @@ impl Bolt for Split {
     }
 }
 
+/// Takes its time.
+struct Block;
+
+impl Bolt for Block {
+    type Input = Line;
+    type Output = ();
+
+    fn execute(&mut self, _: Line, _: &mut Emitter<()>) -> Result {
+        std::thread::park_timeout(Duration::from_millis(50));
+        Ok(())
+    }
+}
+
 fn lines(lines: &[&str]) -> Vec<Line> {
     lines.iter().map(|text| Line { text: (*text).into() }).collect()
 }
@@ -58,4 +71,20 @@ fn every_word_arrives_and_every_line_is_acked() {
             assert_eq!(feed.failed(), []);
         });
     }
+}
+
+#[test]
+fn a_paused_clock_stands_still_while_a_component_blocks() {
+    run_paused(async |seam| {
+        let feed = Feed::of(lines(&["to be or not to be"]));
+        let mut topology = Topology::builder("blocks");
+        let spout = feed.clone();
+        let lines = topology.spout("lines", move || spout.spout()).add();
+        topology.bolt("blocks", || Block).shuffle(&lines).blocking().add();
+        let began = seam.now();
+        let cluster = LocalCluster::builder(topology.build().unwrap()).seam(seam.clone()).start().await.unwrap();
+        cluster.ended().await.unwrap();
+        assert_eq!(feed.failed(), []);
+        assert!(seam.now() - began < Duration::from_secs(1));
+    });
 }

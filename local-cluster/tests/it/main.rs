@@ -1,5 +1,8 @@
 //! Topologies in a local cluster: what the data path promises, and what it does under faults.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod acking;
 mod async_bolts;
 mod backpressure;
