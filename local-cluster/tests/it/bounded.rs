@@ -68,34 +68,6 @@ fn bolts_finish_in_the_order_of_the_graph() {
     }
 }
 
-#[test]
-fn an_error_or_panic_in_finish_is_the_run_s() {
-    struct Fails(bool);
-    impl Bolt for Fails {
-        type Input = Item;
-        type Output = ();
-        fn execute(&mut self, _: Item, _: &mut Emitter<()>) -> Result {
-            Ok(())
-        }
-        fn finish(&mut self, _: &mut Emitter<()>) -> Result {
-            assert!(!self.0, "no room for the result");
-            Err(Error::retry("the result could not be written"))
-        }
-    }
-    for (panics, said) in [(false, "the result could not be written"), (true, "panicked: no room for the result")] {
-        run_paused(async |seam| {
-            let feed = Feed::of(items(0..3));
-            let mut topology = Topology::builder("finish");
-            let numbers = topology.spout("numbers", move || feed.spout()).add();
-            topology.bolt("writer", move || Fails(panics)).shuffle(&numbers).add();
-            let cluster = start(topology, 1, &seam).await;
-            let error = cluster.ended().await.unwrap_err();
-            assert_eq!(error.to_string(), format!("component `writer` stopped: {said}"));
-            cluster.stop(Duration::ZERO).await;
-        });
-    }
-}
-
 #[derive(Output)]
 struct Loop {
     again: Port<Item>,
