@@ -153,11 +153,16 @@ impl LocalCluster {
         self.workers.iter().flatten().map(Worker::pending).sum()
     }
 
+    /// Whether all spouts have stopped asking, after [`LocalCluster::deactivate`], and nothing is pending.
+    pub fn is_drained(&self) -> bool {
+        self.workers.iter().flatten().all(Worker::is_drained)
+    }
+
     /// Deactivates, waits until nothing is pending or `wait` is over, fails what still is, and ends.
     pub async fn stop(mut self, wait: Duration) {
         self.deactivate();
         let deadline = self.seam.now() + wait;
-        while self.pending() > 0 && self.seam.now() < deadline {
+        while !self.is_drained() && self.seam.now() < deadline {
             self.seam.sleep(Duration::from_millis(1)).await;
         }
         let stopping: Vec<_> = self.workers.iter_mut().filter_map(Option::take).map(Worker::stop).collect();

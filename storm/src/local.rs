@@ -171,7 +171,7 @@ impl Run<'_> {
         }
         let mut told_at = Instant::now();
         let mut look_at = told_at + LOOK;
-        while cluster.pending() > 0 && Instant::now() < deadline && cluster.check().is_ok() {
+        while !cluster.is_drained() && Instant::now() < deadline && cluster.check().is_ok() {
             tokio::select! {
                 biased;
                 _ = self.signals.next() => return false,

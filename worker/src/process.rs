@@ -270,8 +270,17 @@ impl Worker {
         self.executors.iter().map(|executor| executor.stats.report((0, 0)).counts.pending).sum()
     }
 
+    /// Whether its spouts have stopped asking, as they were told to, and nothing of theirs is pending.
+    pub fn is_drained(&self) -> bool {
+        self.executors.iter().filter(|executor| executor.inbox.is_none()).all(|spout| {
+            let report = spout.stats.report((0, 0));
+            let quiet = matches!(report.doing, Doing::Inactive | Doing::Ended | Doing::Stopped);
+            quiet && report.counts.pending == 0
+        })
+    }
+
     /// Fails what is still pending, closes spouts and cleans up bolts. Who wants what is under way to be finished first
-    /// deactivates it and waits until nothing is [pending](Worker::pending). An executor whose component does not return
+    /// deactivates it and waits until it [is drained](Worker::is_drained). An executor whose component does not return
     /// within [`STOP_GRACE`] is left behind.
     pub async fn stop(self) {
         self.phase.send_replace(Phase::Stopping);
