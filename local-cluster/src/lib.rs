@@ -5,11 +5,13 @@
 //! share nothing.
 
 mod cluster;
+mod harness;
 mod placement;
 mod runtime;
 pub mod testing;
 
 pub use cluster::{LocalCluster, LocalClusterBuilder, LocalError, Summary};
+pub use harness::BoltHarness;
 pub use placement::spread_evenly;
 pub use runtime::{run_paused, run_seeded};
 pub use worker::journal::Journal;

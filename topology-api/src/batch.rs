@@ -203,8 +203,13 @@ pub struct Batch<T> {
 impl<T: Tuple> Batch<T> {
     /// A batch of these tuples; `bytes` is counted here.
     pub fn new(tuples: Vec<T>, anchors: Anchors) -> Self {
-        let heap = if T::HAS_HEAP { tuples.iter().map(T::heap_size).sum() } else { 0 };
-        let bytes = heap + tuples.len() * size_of::<T>();
+        let heap_bytes = if T::HAS_HEAP { tuples.iter().map(T::heap_size).sum() } else { 0 };
+        Self::counted(tuples, anchors, heap_bytes)
+    }
+
+    /// A batch of tuples whose memory beyond their own size is known.
+    pub(crate) fn counted(tuples: Vec<T>, anchors: Anchors, heap_bytes: usize) -> Self {
+        let bytes = heap_bytes + tuples.len() * size_of::<T>();
         Batch { tuples: tuples.into_iter(), anchors: Arc::new(anchors), taken: 0, bytes }
     }
 

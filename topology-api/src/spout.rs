@@ -137,8 +137,11 @@ impl<T: Tuple + Output<Ports = Port<T>>, Id> Roots<'_, T, Id> {
     }
 
     /// Emits a tuple that nobody tracks.
+    #[inline]
     pub fn emit_untracked(&mut self, tuple: T) {
-        self.untracked().emit(tuple);
+        self.pending.open_lagging(self.ports);
+        self.ports.emit(tuple);
+        self.ports.mark_untracked();
     }
 }
 

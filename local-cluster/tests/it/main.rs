@@ -10,6 +10,7 @@ mod bounded;
 mod finish;
 mod flow;
 mod groupings;
+mod harness;
 mod spouts;
 mod stage;
 mod stop;

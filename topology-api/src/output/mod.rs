@@ -248,7 +248,9 @@ impl<T: Tuple> Port<T> {
         &mut self.anchors.each
     }
 
-    fn mark_untracked(&mut self) {
+    /// What was emitted since the last mark belongs to no tree.
+    #[inline]
+    pub(crate) fn mark_untracked(&mut self) {
         self.marked = self.staged.len();
         self.marked_pulls = self.pulls.len();
         if !self.anchors.is_empty() {

@@ -36,6 +36,17 @@ pub struct RouteSpec<'a> {
     pub(crate) start: usize,
 }
 
+impl RouteSpec<'static> {
+    /// A route that takes everything to one task, or on a direct stream to the task that the emitter names: for a harness.
+    pub fn to_one_outlet(direct: bool, tasks: &[TaskId], outlet: u32) -> Self {
+        static GLOBAL: GroupingSpec = GroupingSpec { shown: Grouping::Global, typed: None };
+        static DIRECT: GroupingSpec = GroupingSpec { shown: Grouping::Direct, typed: None };
+        let grouping = if direct { &DIRECT } else { &GLOBAL };
+        let targets = tasks.iter().map(|task| Target { task: *task, outlet, local: true }).collect();
+        RouteSpec { subscriber: "harness", grouping, targets, broadcast: vec![outlet], start: 0 }
+    }
+}
+
 /// How the tuples of one subscription are spread.
 enum Choice<T> {
     /// Whole batches to the task that had least, among those with room.
@@ -156,7 +167,7 @@ impl<T: Tuple> Route<T> {
                 for (tuples, anchors) in chunks(tuples, anchors) {
                     let target = if even { self.least_sent(rooms) } else { 0 };
                     self.sent[target] += tuples.len() as u64;
-                    self.send(stream, target, tuples, anchors, outbox);
+                    self.send(stream, target, Batch::new(tuples, anchors), outbox);
                 }
             }
             Choice::Every => {
@@ -299,13 +310,13 @@ impl<T: Tuple> Route<T> {
             many: Vec::new(),
         };
         let anchors = std::mem::replace(&mut buffer.anchors, next);
-        buffer.heap_bytes = 0;
-        self.send(stream, target, tuples, anchors, outbox);
+        let batch = Batch::counted(tuples, anchors, std::mem::take(&mut buffer.heap_bytes));
+        self.send(stream, target, batch, outbox);
     }
 
-    fn send(&mut self, stream: u16, target: usize, tuples: Vec<T>, anchors: Anchors, outbox: &mut Outbox) {
-        self.transferred += tuples.len() as u64;
-        let batch = Box::new(Batch::new(tuples, anchors));
+    fn send(&mut self, stream: u16, target: usize, batch: Batch<T>, outbox: &mut Outbox) {
+        self.transferred += batch.tuples.len() as u64;
+        let batch = Box::new(batch);
         outbox.outgoing.push_back(Outgoing { outlet: self.targets[target].outlet, stream, batch });
     }
 
