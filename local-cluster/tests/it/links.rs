@@ -7,6 +7,7 @@ use std::time::Duration;
 use storm::bolt::Tracked;
 use storm::local_cluster::run_seeded;
 use storm::prelude::*;
+use worker::seam::Seam;
 
 use crate::stage::*;
 
@@ -39,20 +40,41 @@ impl Hands {
     }
 }
 
+/// Passes each item on after some milliseconds, several at once, so that there is always something under way.
+struct Passes {
+    seam: Seam,
+    seen: Seen,
+    place: (u32, u16),
+}
+
+impl AsyncBolt for Passes {
+    type Input = Item;
+    type Output = Item;
+
+    fn prepare(&mut self, context: &Context) -> Result {
+        self.place = (context.task().0, context.worker());
+        Ok(())
+    }
+
+    async fn execute(&self, item: Item, out: &mut Emitter<Item>) -> Result {
+        let (task, worker) = self.place;
+        self.seen.add((item.n, "middle", task, worker));
+        self.seam.sleep(Duration::from_millis(item.n * 7 % 13)).await;
+        out.emit(item);
+        Ok(())
+    }
+}
+
 /// A spout in worker 0; two bolts with a task in each of three workers. Which tasks an item goes to depends on its number
 /// alone, and all nine ways through the workers are taken.
-fn three_workers(source: &Source, seen: &Seen, hands: &Hands) -> TopologyBuilder {
+fn three_workers(seam: &Seam, source: &Source, seen: &Seen, hands: &Hands) -> TopologyBuilder {
     let mut topology = Topology::builder("three-workers");
     topology.config("topology.message.timeout.secs", 60);
     let (source, hands) = (source.clone(), hands.clone());
     let numbers = topology.spout("a-source", move || source.spout()).add();
-    let log = seen.clone();
-    let middle = move |context: &Context, item: Item, out: &mut Emitter<Item>| {
-        log.add((item.n, "middle", context.task().0, context.worker()));
-        out.emit(item);
-        Ok(())
-    };
-    let middle = topology.bolt("b-middle", does(middle)).parallelism(3).fields(&numbers, Item::N).add();
+    let (hand, log) = (seam.clone(), seen.clone());
+    let middle = move || Passes { seam: hand.clone(), seen: log.clone(), place: (0, 0) };
+    let middle = topology.async_bolt("b-middle", 20, middle).parallelism(3).fields(&numbers, Item::N).add();
     let log = seen.clone();
     let sink = move |context: &Context, item: Tracked<Item>, _: &mut Emitter<(), Manual>| {
         log.add((item.n, "sink", context.task().0, context.worker()));
@@ -84,7 +106,7 @@ fn broken_connections_lose_and_double_nothing() {
     for seed in 0..12 {
         run_seeded(seed, async |seam| {
             let (source, seen) = (Source::new(3000, 30, false), Log::new());
-            let cluster = start(three_workers(&source, &seen, &Hands::open()), 3, &seam).await;
+            let cluster = start(three_workers(&seam, &source, &seen, &Hands::open()), 3, &seam).await;
             let mut breaks = 0;
             while source.acks() < 2900 {
                 seam.sleep(Duration::from_micros(seam.random() % 3000)).await;
@@ -112,7 +134,7 @@ fn a_lost_worker_fails_the_roots_that_touched_it_and_no_others() {
     for (seed, victim) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
         run_seeded(seed, async |seam| {
             let (source, seen, hands) = (Source::new(300, 300, false), Log::new(), Hands::holding());
-            let mut cluster = start(three_workers(&source, &seen, &hands), 3, &seam).await;
+            let mut cluster = start(three_workers(&seam, &source, &seen, &hands), 3, &seam).await;
             until(&seam, "all are held", || by_component(&seen, "sink").len() == 300).await;
             // What was sent last may wait for its frame: marks come before what they speak of.
             let touched = touched(&seen);
@@ -152,11 +174,11 @@ fn workers_die_again_and_again_and_every_item_is_acked_in_the_end() {
             // Where each item goes, from a run in which nothing happens.
             let ways = {
                 let (source, seen) = (Source::new(700, 50, false), Log::new());
-                run(three_workers(&source, &seen, &Hands::open()), 3, &seam).await;
+                run(three_workers(&seam, &source, &seen, &Hands::open()), 3, &seam).await;
                 touched(&seen)
             };
             let (source, seen) = (Source::new(700, 5, true), Log::new());
-            let mut cluster = start(three_workers(&source, &seen, &Hands::open()), 3, &seam).await;
+            let mut cluster = start(three_workers(&seam, &source, &seen, &Hands::open()), 3, &seam).await;
             let mut killed = BTreeSet::new();
             for _ in 0..3 {
                 let victim = 1 + (seam.random() % 2) as u16;
@@ -188,10 +210,10 @@ fn workers_die_again_and_again_and_every_item_is_acked_in_the_end() {
 /// The spout's own worker dies: its ledger is gone, and its source replays what was not acked.
 #[test]
 fn a_spout_that_is_started_again_replays_what_was_open() {
-    for seed in 0..6 {
+    for seed in 0..10 {
         run_seeded(seed, async |seam| {
             let (source, seen) = (Source::new(500, 10, true), Log::new());
-            let mut cluster = start(three_workers(&source, &seen, &Hands::open()), 3, &seam).await;
+            let mut cluster = start(three_workers(&seam, &source, &seen, &Hands::open()), 3, &seam).await;
             for _ in 0..3 {
                 seam.sleep(Duration::from_millis(5 + seed)).await;
                 cluster.kill_worker(0);
@@ -216,7 +238,7 @@ fn a_worker_that_comes_late_hears_of_ends_again() {
     run_seeded(1, async |seam| {
         let (source, seen) = (Source::new(20, 20, true), Log::new());
         let late = storm::local_cluster::testing::Feed::open();
-        let mut topology = three_workers(&source, &seen, &Hands::open());
+        let mut topology = three_workers(&seam, &source, &seen, &Hands::open());
         let feed = late.clone();
         let z = topology.spout("z-late", move || feed.spout()).add();
         let log = seen.clone();

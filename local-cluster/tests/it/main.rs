@@ -7,6 +7,7 @@ mod acking;
 mod async_bolts;
 mod backpressure;
 mod bounded;
+mod chaos;
 mod finish;
 mod flow;
 mod groupings;

@@ -222,6 +222,9 @@ struct Emitting {
     open: BTreeSet<u64>,
     acked: Vec<u64>,
     failed: Vec<(u64, FailReason)>,
+    /// Where the last bolt notes what it has done.
+    effects: Option<Log<u64>>,
+    acked_without_effect: Vec<u64>,
 }
 
 impl Source {
@@ -236,7 +239,20 @@ impl Source {
             open: BTreeSet::new(),
             acked: Vec::new(),
             failed: Vec::new(),
+            effects: None,
+            acked_without_effect: Vec::new(),
         })))
+    }
+
+    /// Has each ack compared with what the last bolt noted until then.
+    pub(crate) fn with_effects(self, effects: &Log<u64>) -> Self {
+        self.lock().effects = Some(effects.clone());
+        self
+    }
+
+    /// Acked before its effect was there: must be none.
+    pub(crate) fn acked_without_effect(&self) -> Vec<u64> {
+        self.lock().acked_without_effect.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Emitting> {
@@ -317,6 +333,9 @@ impl Spout for SourceSpout {
     fn ack(&mut self, id: u64) {
         let mut it = self.0.lock();
         it.open.remove(&id);
+        if it.effects.as_ref().is_some_and(|effects| !effects.all().contains(&id)) {
+            it.acked_without_effect.push(id);
+        }
         it.acked.push(id);
     }
 
