@@ -46,7 +46,7 @@ pub struct LocalClusterBuilder {
     journal: Option<Journal>,
 }
 
-type Connectors = Box<dyn Fn(WorkerIndex) -> Arc<dyn Connector> + Send>;
+type Connectors = Box<dyn Fn(WorkerIndex) -> Arc<dyn Connector> + Send + Sync>;
 
 /// A running topology; dropping it ends it at once, [`LocalCluster::stop`] in order.
 pub struct LocalCluster {
@@ -282,7 +282,10 @@ impl LocalClusterBuilder {
     }
 
     /// Connects workers otherwise than by pipes in memory: by TCP, say.
-    pub fn connectors(mut self, connectors: impl Fn(WorkerIndex) -> Arc<dyn Connector> + Send + 'static) -> Self {
+    pub fn connectors(
+        mut self,
+        connectors: impl Fn(WorkerIndex) -> Arc<dyn Connector> + Send + Sync + 'static,
+    ) -> Self {
         self.connectors = Some(Box::new(connectors));
         self
     }

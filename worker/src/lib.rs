@@ -19,3 +19,4 @@ pub mod transfer;
 pub mod ids;
 pub mod plan;
 pub mod seam;
+pub mod watch;

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use topology_api::anchor::EdgeIds;
 use topology_api::batch::Anchors;
 use topology_api::fail::{FailKind, FailReason};
@@ -19,6 +18,7 @@ use crate::settling::Settling;
 use crate::stats::{Doing, ExecutorStats};
 use crate::transfer::connection::LinkHandle;
 use crate::transfer::frame::{Data, End};
+use crate::watch;
 
 /// One way out.
 pub(crate) enum Outlet {

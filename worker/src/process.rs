@@ -16,7 +16,6 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
-use tokio::sync::watch;
 use topology_api::anchor::{EdgeIds, Generation, LedgerId, Root};
 use topology_api::component::{AnyTask, Clock, Tally, TaskParts};
 use topology_api::context::{Metric, Metrics};
@@ -44,6 +43,7 @@ use crate::transfer::handshake::{Identity, Life, Secret};
 use crate::transfer::link::Statistics;
 use crate::transfer::network::Connector;
 use crate::transfer::permits::Amount;
+use crate::watch;
 
 /// What one peer may have under way to one task.
 const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
@@ -234,7 +234,7 @@ impl Worker {
     pub async fn ready(&self) {
         let all = self.executors.len();
         let mut progress = self.progress.clone();
-        let _ = progress.wait_for(|progress| progress.ready == all || progress.fatal.is_some()).await;
+        progress.wait_for(|progress| progress.ready == all || progress.fatal.is_some()).await;
         while self.progress().fatal.is_none() && !self.peers.iter().flatten().all(LinkHandle::is_connected) {
             self.seam.sleep(Duration::from_millis(1)).await;
         }
@@ -242,27 +242,24 @@ impl Worker {
 
     /// Has the spouts asked.
     pub fn activate(&self) {
-        self.phase.send_replace(Phase::Active);
+        self.phase.set(Phase::Active);
     }
 
     /// Has the spouts asked no more; what is pending goes on.
     pub fn deactivate(&self) {
-        self.phase.send_replace(Phase::Inactive);
+        self.phase.set(Phase::Inactive);
     }
 
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        self.progress.borrow().clone()
+        self.progress.get()
     }
 
     /// Waits until the input of all its executors is finished, or one has ended by a fatal error.
     pub async fn ended(&self) -> Progress {
         let all = self.executors.len();
         let mut progress = self.progress.clone();
-        match progress.wait_for(|progress| progress.ended == all || progress.fatal.is_some()).await {
-            Ok(progress) => progress.clone(),
-            Err(_) => self.progress(),
-        }
+        progress.wait_for(|progress| progress.ended == all || progress.fatal.is_some()).await
     }
 
     /// Roots that its spouts have pending.
@@ -283,7 +280,7 @@ impl Worker {
     /// deactivates it and waits until it [is drained](Worker::is_drained). An executor whose component does not return
     /// within [`STOP_GRACE`] is left behind.
     pub async fn stop(self) {
-        self.phase.send_replace(Phase::Stopping);
+        self.phase.set(Phase::Stopping);
         let all = self.executors.len();
         let mut progress = self.progress.clone();
         tokio::select! {
@@ -343,7 +340,7 @@ impl Worker {
 }
 
 fn note(progress: &watch::Sender<Progress>, event: ExecutorEvent) {
-    progress.send_modify(|progress| match event {
+    progress.modify(|progress| match event {
         ExecutorEvent::Ready => progress.ready += 1,
         ExecutorEvent::Ended => progress.ended += 1,
         ExecutorEvent::Stopped => progress.stopped += 1,

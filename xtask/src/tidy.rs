@@ -58,6 +58,7 @@ const AROUND_THE_SEAM: &[(&str, &str)] = &[
     ("rand::rng", "randomness comes from `Seam::random` or a generator that it seeds"),
     ("rand::random", "randomness comes from `Seam::random` or a generator that it seeds"),
     ("rngs::SysRng", "randomness comes from `Seam::random` or a generator that it seeds"),
+    ("sync::watch", "a watched value that wakes in order is in `watch`"),
     ("rngs::ThreadRng", "randomness comes from `Seam::random` or a generator that it seeds"),
 ];
 

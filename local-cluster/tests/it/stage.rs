@@ -3,15 +3,17 @@
 //! Not here: feeds and captures, which users have as well (`local_cluster::testing`). Invariant: nothing here waits for a
 //! time to pass; a condition that never comes true ends the test by its name.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use storm::local_cluster::LocalCluster;
 use storm::prelude::*;
+use tokio::time::Instant;
 use worker::seam::Seam;
-use worker::stats::ExecutorReport;
+use worker::stats::{Doing, ExecutorReport};
 
 #[tuple]
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,4 +206,157 @@ pub(crate) fn executor(cluster: &LocalCluster, component: &str) -> ExecutorRepor
 /// Reasons as text, by message id.
 pub(crate) fn told(failed: Vec<(u64, FailReason)>) -> Vec<(u64, String)> {
     failed.into_iter().map(|(id, reason)| (id, reason.to_string())).collect()
+}
+
+/// Items 0 .. `total`, a few each millisecond, each again until it is acked: also those that a lost instance had emitted.
+#[derive(Clone)]
+pub(crate) struct Source(Arc<Mutex<Emitting>>);
+
+struct Emitting {
+    total: u64,
+    each_ms: usize,
+    next: u64,
+    again: VecDeque<u64>,
+    replays: bool,
+    not_before: Option<Instant>,
+    open: BTreeSet<u64>,
+    acked: Vec<u64>,
+    failed: Vec<(u64, FailReason)>,
+    /// Where the last bolt notes what it has done.
+    effects: Option<Log<u64>>,
+    acked_without_effect: Vec<u64>,
+}
+
+impl Source {
+    pub(crate) fn new(total: u64, each_ms: usize, replays: bool) -> Self {
+        Source(Arc::new(Mutex::new(Emitting {
+            total,
+            each_ms,
+            next: 0,
+            again: VecDeque::new(),
+            replays,
+            not_before: None,
+            open: BTreeSet::new(),
+            acked: Vec::new(),
+            failed: Vec::new(),
+            effects: None,
+            acked_without_effect: Vec::new(),
+        })))
+    }
+
+    /// Has each ack compared with what the last bolt noted until then.
+    pub(crate) fn with_effects(self, effects: &Log<u64>) -> Self {
+        self.lock().effects = Some(effects.clone());
+        self
+    }
+
+    /// Acked before its effect was there: must be none.
+    pub(crate) fn acked_without_effect(&self) -> Vec<u64> {
+        self.lock().acked_without_effect.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Emitting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Emitted, and neither acked nor failed.
+    pub(crate) fn open(&self) -> BTreeSet<u64> {
+        self.lock().open.clone()
+    }
+
+    /// Acked, in order; one that was acked after its replay as well is there twice.
+    pub(crate) fn acked(&self) -> Vec<u64> {
+        let mut acked = self.lock().acked.clone();
+        acked.sort_unstable();
+        acked
+    }
+
+    /// Failed, by number.
+    pub(crate) fn failed(&self) -> Vec<(u64, String)> {
+        let mut failed = told(self.lock().failed.clone());
+        failed.sort();
+        failed
+    }
+
+    pub(crate) fn fails(&self) -> usize {
+        self.lock().failed.len()
+    }
+
+    pub(crate) fn acks(&self) -> usize {
+        self.lock().acked.len()
+    }
+}
+
+pub(crate) struct SourceSpout(Source);
+
+impl Source {
+    pub(crate) fn spout(&self) -> SourceSpout {
+        SourceSpout(self.clone())
+    }
+}
+
+impl Spout for SourceSpout {
+    type Output = Item;
+    type MessageId = u64;
+
+    fn open(&mut self, _: &Context) -> Result {
+        let mut it = self.0.lock();
+        let lost = std::mem::take(&mut it.open);
+        it.again.extend(lost);
+        Ok(())
+    }
+
+    fn next(&mut self, out: &mut Roots<'_, Item, u64>) -> Result<Next> {
+        let mut it = self.0.lock();
+        // An ack has it asked again before its pause is over.
+        let now = Instant::now();
+        if let Some(wait) = it.not_before.map(|then| then.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+        {
+            return Ok(Next::Idle(wait));
+        }
+        it.not_before = Some(now + Duration::from_millis(1));
+        for _ in 0..it.each_ms {
+            let n = match it.again.pop_front() {
+                Some(n) => n,
+                None if it.next == it.total => return Ok(Next::Done),
+                None => {
+                    it.next += 1;
+                    it.next - 1
+                }
+            };
+            it.open.insert(n);
+            out.emit(Item { n }, n);
+        }
+        Ok(Next::Idle(Duration::from_millis(1)))
+    }
+
+    fn ack(&mut self, id: u64) {
+        let mut it = self.0.lock();
+        it.open.remove(&id);
+        if it.effects.as_ref().is_some_and(|effects| !effects.all().contains(&id)) {
+            it.acked_without_effect.push(id);
+        }
+        it.acked.push(id);
+    }
+
+    fn fail(&mut self, id: u64, reason: &FailReason) {
+        let mut it = self.0.lock();
+        it.open.remove(&id);
+        it.failed.push((id, reason.clone()));
+        if it.replays {
+            it.again.push_back(id);
+        }
+    }
+}
+
+/// Waits until nothing is pending and nothing waits anywhere.
+pub(crate) async fn drained(cluster: &LocalCluster, seam: &Seam) {
+    until(seam, "nothing is pending", || cluster.pending() == 0).await;
+    until(seam, "all queues are empty", || {
+        let idle = |executor: &ExecutorReport| {
+            executor.inbox == (0, 0) && !matches!(executor.doing, Doing::WaitingForRoom(_) | Doing::Executing)
+        };
+        cluster.reports().iter().all(|report| report.inbox_bytes == 0 && report.executors.iter().all(idle))
+    })
+    .await;
 }

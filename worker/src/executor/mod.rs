@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use topology_api::component::{Clock, Tally, Turn};
 use topology_api::context::{Context, ContextParts, FencingToken, Metrics, Wake};
@@ -27,6 +26,7 @@ use crate::outlets::{Delivery, Outlets};
 use crate::seam::Seam;
 use crate::settling::Settling;
 use crate::stats::{Doing, ExecutorStats};
+use crate::watch;
 
 /// After so long an executor leaves its batch half done and yields.
 const TURN_US: u64 = 200;
@@ -199,7 +199,7 @@ impl Core {
             };
             self.outlets.deliver(outgoing, &mut delivery).await;
             if delivery.waited {
-                if *self.phase.borrow() == Phase::Stopping {
+                if self.phase.get() == Phase::Stopping {
                     return Err(Stop::Stopped);
                 }
                 let began_us = std::mem::replace(&mut now_us, self.env.clock.now_us());
@@ -225,7 +225,7 @@ impl Core {
         if self.now_us() >= self.turn_us + TURN_US {
             tokio::task::yield_now().await;
             self.turn_us = self.now_us();
-            if *self.phase.borrow() == Phase::Stopping {
+            if self.phase.get() == Phase::Stopping {
                 return Err(Stop::Stopped);
             }
         }

@@ -123,7 +123,7 @@ impl SpoutExecutor {
         let mut ended = Ended::default();
         let mut audit_us = self.core.turn_us;
         loop {
-            let phase = *self.core.phase.borrow_and_update();
+            let phase = self.core.phase.see();
             if phase == Phase::Stopping {
                 return Err(Stop::Stopped);
             }
