@@ -435,3 +435,8 @@ pub mod prelude {
     pub use clap;
     pub use topology_api::prelude::*;
 }
+
+/// The topology of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
