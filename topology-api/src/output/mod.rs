@@ -517,10 +517,8 @@ pub(crate) mod visit {
         fn port<T: Tuple>(&mut self, port: &mut Port<T>) {
             if port.staged.len() > port.marked {
                 port.pad_anchors();
-                for _ in port.marked..port.staged.len() {
-                    let share = self.share();
-                    port.anchors.each.push(share);
-                }
+                let children = port.staged.len() - port.marked;
+                port.anchors.each.extend((0..children).map(|_| self.share()));
                 port.marked = port.staged.len();
             }
             while port.marked_pulls < port.pulls.len() {

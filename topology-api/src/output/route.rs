@@ -187,9 +187,16 @@ impl<T: Tuple> Route<T> {
                 let count = self.targets.len();
                 let mut hashes = std::mem::take(&mut self.hashes);
                 key.hashes(&tuples, &mut self.key, &mut hashes);
-                for (index, (tuple, hash)) in tuples.into_iter().zip(hashes.drain(..)).enumerate() {
-                    let target = KeyGroup::of_hash(hash).task_index(count);
-                    self.join(stream, target, tuple, &mut anchors, index, outbox);
+                let targets = hashes.drain(..).map(|hash| KeyGroup::of_hash(hash).task_index(count));
+                if anchors.each.len() == tuples.len() && anchors.many.is_empty() {
+                    // The usual case, without a look at what the anchors are.
+                    for ((tuple, anchor), target) in tuples.into_iter().zip(anchors.each).zip(targets) {
+                        self.join_anchored(stream, target, tuple, anchor, outbox);
+                    }
+                } else {
+                    for (index, (tuple, target)) in tuples.into_iter().zip(targets).enumerate() {
+                        self.join(stream, target, tuple, &mut anchors, index, outbox);
+                    }
                 }
                 self.hashes = hashes;
             }
@@ -295,6 +302,28 @@ impl<T: Tuple> Route<T> {
         }
         buffer.tuples.push(tuple);
         if buffer.tuples.len() >= BATCH_TUPLES || buffer.heap_bytes >= BATCH_BYTES {
+            self.open.retain(|open| *open != target as u32);
+            self.send_buffer(stream, target, outbox);
+        }
+    }
+
+    /// The same for a tuple of one root.
+    #[inline]
+    fn join_anchored(&mut self, stream: u16, target: usize, tuple: T, anchor: Anchor, outbox: &mut Outbox) {
+        let buffer = &mut self.buffers[target];
+        let waiting = buffer.tuples.len();
+        if waiting == 0 {
+            self.open.push(target as u32);
+        }
+        if buffer.anchors.each.len() < waiting {
+            buffer.anchors.each.resize(waiting, Anchor::NONE);
+        }
+        if T::HAS_HEAP {
+            buffer.heap_bytes += tuple.heap_size();
+        }
+        buffer.anchors.each.push(anchor);
+        buffer.tuples.push(tuple);
+        if waiting + 1 >= BATCH_TUPLES || buffer.heap_bytes >= BATCH_BYTES {
             self.open.retain(|open| *open != target as u32);
             self.send_buffer(stream, target, outbox);
         }
