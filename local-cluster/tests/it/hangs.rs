@@ -1,6 +1,6 @@
 //! A call that does not return, on real threads.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn the_roots_of_a_call_that_hangs_fail_while_others_go_on() {
         data.block_on(async {
             let seam = Seam::system();
             let (hung, calm) = (Feed::of(items(0..3)), Feed::open());
-            let (release, released) = channel::<()>();
+            let (release, released) = sync_channel::<()>(1);
             let released: Arc<Mutex<Receiver<()>>> = Arc::new(Mutex::new(released));
             let mut topology = Topology::builder("hang");
             topology.config("topology.message.timeout.secs", 0.3);

@@ -27,7 +27,7 @@ impl Bolt for Sorts {
         assert_ne!(item.n, 7, "seven");
         if item.n >= 10 {
             self.0.push(item);
-        } else if item.n % 2 == 0 {
+        } else if item.n.is_multiple_of(2) {
             out.anchor(&item).even.emit(Item { n: item.n });
             item.ack();
         } else {

@@ -75,6 +75,7 @@ fn the_first_ack_comes_soon() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         for workers in [1, 3] {
+            #[expect(clippy::disallowed_methods, reason = "a figure for a person, which nothing depends on")]
             let began = Instant::now();
             let feed = Feed::of(items([1]));
             let mut topology = Topology::builder("soon");

@@ -269,6 +269,7 @@ mod tests {
     use std::collections::BinaryHeap;
 
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
     use rand::rngs::ChaCha8Rng;
     use rand::{Rng, SeedableRng};
 
@@ -391,7 +392,8 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+        // The share that is demanded is a statistical one, so the cases are drawn once and for all.
+        #![proptest_config(ProptestConfig { cases: 8, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
         #[test]
         fn throughput_is_nearly_full_and_waiting_is_short(
             servers in 1..400_usize,
