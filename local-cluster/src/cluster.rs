@@ -210,6 +210,17 @@ impl LocalCluster {
         self.network.cut(WorkerIndex(one), WorkerIndex(other));
     }
 
+    /// Breaks the connection between two workers and lets none be made, until [`LocalCluster::rejoin`].
+    pub fn separate(&self, one: u16, other: u16) {
+        self.network.refuse(WorkerIndex(one), WorkerIndex(other), true);
+        self.break_connection(one, other);
+    }
+
+    /// Lets two workers connect again after [`LocalCluster::separate`].
+    pub fn rejoin(&self, one: u16, other: u16) {
+        self.network.refuse(WorkerIndex(one), WorkerIndex(other), false);
+    }
+
     /// Ends a worker as a SIGKILL would: nothing of it is closed, its connections break. The others are told that it is
     /// gone for good, as its Supervisor would tell them.
     pub fn kill_worker(&mut self, worker: u16) {

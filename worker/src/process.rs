@@ -10,14 +10,16 @@
 //! worker ends everything that it started; stopping it settles every pending root first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use topology_api::anchor::{EdgeIds, Generation, LedgerId, Root};
-use topology_api::component::{AnyTask, Clock, Tally, TaskParts};
+use topology_api::component::{AnyTask, Clock, Tally, TaskParts, panic_text};
 use topology_api::context::{Metric, Metrics};
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::grouping::Grouping;
@@ -719,6 +721,15 @@ impl Building<'_> {
         info: &topology_api::topology::Component,
         executor: impl Future<Output = ()> + Send + 'static,
     ) -> Task<()> {
+        let (env, component) = (self.env.clone(), info.name().to_owned());
+        // Calls of components are caught where they are made. What panics beside them (a tuple's own clone, say) must not
+        // end an executor without a word, and the others wait for it for ever.
+        let executor = async move {
+            if let Err(panic) = AssertUnwindSafe(executor).catch_unwind().await {
+                let error = format!("its executor panicked: {}", panic_text(&*panic));
+                (env.events)(ExecutorEvent::Fatal { component, error });
+            }
+        };
         if info.is_blocking() {
             self.env.seam.spawn_blocking(info.name(), executor)
         } else {

@@ -111,13 +111,17 @@ fn every_item_is_acked_in_the_end_and_none_before_its_effect() {
             for _ in 0..10 {
                 seam.sleep(Duration::from_micros(seam.random() % 30_000)).await;
                 let (one, other) = [(0, 1), (1, 2), (0, 2)][seam.random() as usize % 3];
-                cluster.break_connection(one, other);
+                cluster.separate(one, other);
                 if seam.random() % 3 == 0 {
+                    // Others may go on meanwhile, without a word to the one that they have lost.
+                    seam.sleep(Duration::from_micros(seam.random() % 10_000)).await;
                     let victim = (seam.random() % 3) as u16;
                     cluster.kill_worker(victim);
                     seam.sleep(Duration::from_micros(seam.random() % 50_000)).await;
+                    cluster.rejoin(one, other);
                     cluster.restart_worker(victim).await.unwrap();
                 }
+                cluster.rejoin(one, other);
             }
             until(&seam, format!("seed {seed}: all are acked"), || source.acks() >= 300 && source.open().is_empty())
                 .await;

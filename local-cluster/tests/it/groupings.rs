@@ -310,3 +310,41 @@ fn tasks_are_numbered_as_in_storm_and_know_their_place() {
         });
     }
 }
+
+struct Touchy;
+
+impl CustomGrouping<Item> for Touchy {
+    fn choose(&mut self, item: &Item, tasks: &[TaskId], chosen: &mut Vec<TaskId>) {
+        assert!(item.n != 3, "three is not for me");
+        chosen.push(tasks[0]);
+    }
+}
+
+/// The author's code runs in groupings too: what it panics over fails, the rest goes on.
+#[test]
+fn a_panic_in_a_grouping_fails_what_it_was_to_route() {
+    for workers in [1, 2] {
+        let (by_task, feed) = spread(workers, 6, |topology, numbers, log| {
+            topology.bolt("sink", does(noting(log))).custom(numbers, || Touchy).add()
+        });
+        assert_eq!(by_task, BTreeMap::from([(2, vec![0, 1, 2, 4, 5])]));
+        assert_eq!(feed.acked().len(), 5);
+        assert_eq!(told(feed.failed()), [(3, "sink panicked: in its custom grouping: three is not for me".to_owned())]);
+
+        let (by_task, feed) = spread(workers, 6, |topology, numbers, log| {
+            let key = |item: &Item| {
+                assert!(item.n != 3, "three has no key");
+                item.n
+            };
+            topology.bolt("sink", does(noting(log))).parallelism(2).fields_with(numbers, key).add()
+        });
+        // A key is asked for a batch at a time.
+        assert!(by_task.values().flatten().all(|n| *n != 3));
+        let failed = told(feed.failed());
+        assert!(
+            failed.contains(&(3, "sink panicked: in the key of its grouping: three has no key".to_owned())),
+            "{failed:?}"
+        );
+        assert_eq!(feed.acked().len() + failed.len(), 6);
+    }
+}

@@ -166,6 +166,102 @@ fn a_lost_worker_fails_the_roots_that_touched_it_and_no_others() {
     }
 }
 
+/// The ledger's worker learns of the death first, and only then that tuples had gone there by way of a third worker, whose
+/// connection was broken meanwhile.
+#[test]
+fn a_late_mark_of_a_lost_worker_fails_its_root_all_the_same() {
+    for (seed, victim) in [(1, 1), (2, 2)] {
+        run_seeded(seed, async |seam| {
+            let ways = {
+                let (source, seen) = (Source::new(300, 300, false), Log::new());
+                run(three_workers(&seam, &source, &seen, &Hands::open()), 3, &seam).await;
+                touched(&seen)
+            };
+            let (source, seen, hands) = (Source::new(300, 300, false), Log::new(), Hands::holding());
+            let mut cluster = start(three_workers(&seam, &source, &seen, &hands), 3, &seam).await;
+            let third = 3 - victim;
+            // Those that wait for a call in flight are still on their way to the victim, and no ack tells of them.
+            until(&seam, "the third has some in hand", || {
+                seen.all().iter().any(|(_, component, _, worker)| *component == "middle" && *worker == third)
+            })
+            .await;
+            cluster.separate(0, third);
+            seam.sleep(Duration::from_millis(100)).await;
+            cluster.kill_worker(victim);
+            seam.sleep(Duration::from_millis(100)).await;
+            cluster.rejoin(0, third);
+            hands.let_go();
+            let lost: Vec<u64> =
+                ways.iter().filter(|(_, workers)| workers.contains(&victim)).map(|(n, _)| *n).collect();
+            until(&seam, format!("all of {} have ended", ways.len()), || source.open().is_empty()).await;
+            let reason = format!("worker {victim} is gone");
+            let failed = source.failed();
+            assert!(failed.iter().all(|(n, said)| *said == reason && lost.contains(n)), "{failed:?}");
+            cluster.stop(Duration::ZERO).await;
+        });
+    }
+}
+
+/// Emits after a while, and then says that it went wrong.
+struct FailsLate(Seam);
+
+impl AsyncBolt for FailsLate {
+    type Input = Item;
+    type Output = Item;
+
+    async fn execute(&self, item: Item, out: &mut Emitter<Item>) -> Result {
+        self.0.sleep(Duration::from_millis(5)).await;
+        let n = item.n;
+        out.emit(item);
+        if n == 0 { Err(Error::retry("too late")) } else { Ok(()) }
+    }
+}
+
+/// A bolt emits and fails; its child is acked by way of another worker while the word of the fail cannot get through.
+#[test]
+fn an_ack_that_overtakes_a_fail_completes_nothing() {
+    run_seeded(1, async |seam| {
+        let (source, seen): (_, Log<u64>) = (Source::new(4, 4, false), Log::new());
+        let mut topology = Topology::builder("overtaken");
+        let feed = source.clone();
+        // In turn: worker 0, 1, 2, 0, 1.
+        let numbers = topology.spout("a-source", move || feed.spout()).add();
+        let hand = seam.clone();
+        let late = topology.async_bolt("b-late", 10, move || FailsLate(hand.clone())).shuffle(&numbers).add();
+        let fails = topology.stream::<Item>("e-fails", "default");
+        let log = seen.clone();
+        let sink = move |_: &Context, item: Item, _: &mut Emitter<()>| {
+            log.add(item.n);
+            Ok(())
+        };
+        topology.bolt("c-sink", does(sink)).shuffle(&fails).add();
+        topology.bolt("d-none", does(|_: &Context, _: Item, _: &mut Emitter<()>| Ok(()))).shuffle(&numbers).add();
+        let fails = |_: &Context, item: Item, out: &mut Emitter<Item>| {
+            let n = item.n;
+            out.emit(item);
+            assert!(n != 1, "not one");
+            if n == 2 { Err(Error::retry("not two")) } else { Ok(()) }
+        };
+        topology.bolt("e-fails", does(fails)).shuffle(&late).add();
+        let cluster = start(topology, 3, &seam).await;
+        seam.sleep(Duration::from_millis(2)).await;
+        cluster.separate(0, 1);
+        until(&seam, "all children are acked", || seen.len() == 4).await;
+        seam.sleep(Duration::from_millis(100)).await;
+        assert_eq!(source.acked(), [3]);
+        assert_eq!(source.failed(), []);
+        cluster.rejoin(0, 1);
+        ended(&cluster, &seam).await;
+        let expected = [
+            (0, "b-late failed it: too late".to_owned()),
+            (1, "e-fails panicked: not one".to_owned()),
+            (2, "e-fails failed it: not two".to_owned()),
+        ];
+        assert_eq!((source.acked(), source.failed()), (vec![3], expected.to_vec()));
+        cluster.stop(Duration::ZERO).await;
+    });
+}
+
 /// Under load, at any moment: whoever never goes by way of the dead worker is acked at the first attempt.
 #[test]
 fn workers_die_again_and_again_and_every_item_is_acked_in_the_end() {
@@ -183,8 +279,13 @@ fn workers_die_again_and_again_and_every_item_is_acked_in_the_end() {
             for _ in 0..3 {
                 let victim = 1 + (seam.random() % 2) as u16;
                 seam.sleep(Duration::from_micros(seam.random() % 30_000)).await;
+                // What the third sends to the victim now, the first learns later than that the victim is dead.
+                cluster.separate(0, 3 - victim);
+                seam.sleep(Duration::from_micros(seam.random() % 15_000)).await;
                 cluster.kill_worker(victim);
                 killed.insert(victim);
+                seam.sleep(Duration::from_micros(seam.random() % 5_000)).await;
+                cluster.rejoin(0, 3 - victim);
                 seam.sleep(Duration::from_micros(seam.random() % 100_000)).await;
                 cluster.restart_worker(victim).await.unwrap();
             }

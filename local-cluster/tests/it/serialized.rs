@@ -99,3 +99,41 @@ fn what_cannot_be_read_fails_its_roots_and_the_worker_lives() {
         });
     }
 }
+
+/// What panics outside of the component's calls ends the run with its word, as nobody can go on without that executor.
+#[test]
+fn a_tuple_that_panics_while_it_is_cloned_ends_the_run() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Only(u64);
+    impl Clone for Only {
+        fn clone(&self) -> Self {
+            assert!(self.0 != 7, "there is only one");
+            Only(self.0)
+        }
+    }
+    #[tuple]
+    struct Single {
+        #[tuple(serde)]
+        of: Only,
+    }
+    run_paused(async |seam| {
+        let mut topology = Topology::builder("clones");
+        let mut next = 0;
+        let log = Log::new();
+        let singles = topology.spout(
+            "singles",
+            asks(&log, move |out: &mut Roots<'_, Single, u64>| {
+                next += 1;
+                out.emit(Single { of: Only(next) }, next);
+                Ok(if next < 7 { Next::Emitted } else { Next::Done })
+            }),
+        );
+        let singles = singles.add();
+        let take = |_: &Context, _: Single, _: &mut Emitter<()>| Ok(());
+        topology.bolt("taker", does(take)).parallelism(2).all(&singles).add();
+        let cluster = start(topology, 1, &seam).await;
+        let error = cluster.ended().await.unwrap_err();
+        assert_eq!(error.to_string(), "component `singles` stopped: its executor panicked: there is only one");
+        cluster.stop(Duration::ZERO).await;
+    });
+}

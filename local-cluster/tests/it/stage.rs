@@ -191,7 +191,11 @@ pub(crate) async fn until(seam: &Seam, what: impl fmt::Display, mut is_so: impl 
 
 /// What each executor of a cluster is doing, for a failed test to print.
 pub(crate) fn states(cluster: &LocalCluster) -> Vec<String> {
-    executors(cluster).iter().map(|executor| format!("{executor:?}")).collect()
+    let state = |executor: &ExecutorReport| {
+        let ExecutorReport { component, tasks, doing, doing_since_us, inbox, counts, .. } = executor;
+        format!("{component} {tasks:?}: {doing:?} since {doing_since_us} µs, inbox {inbox:?}, {counts:?}")
+    };
+    executors(cluster).iter().map(state).collect()
 }
 
 pub(crate) fn executors(cluster: &LocalCluster) -> Vec<ExecutorReport> {

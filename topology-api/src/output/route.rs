@@ -3,13 +3,15 @@
 //! Not here: the delivery of batches, and what a full receiver means (the runtime). Invariant: routing moves tuples and
 //! divides edges; it never drops an anchor: a tuple that goes nowhere is acked.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{BATCH_BYTES, BATCH_TUPLES, Outbox, Outgoing, Rooms};
 use crate::anchor::Anchor;
 use crate::batch::{Anchors, Batch};
+use crate::component::panic_text;
 use crate::fail::{FailKind, FailReason};
-use crate::grouping::{ByIndex, CustomGrouping, Grouping, GroupingSpec, KeyOf, TypedGrouping, two_candidates};
+use crate::grouping::{ByIndex, CustomGrouping, Grouping, GroupingSpec, KeyHash, KeyOf, TypedGrouping, two_candidates};
 use crate::ids::TaskId;
 use crate::tuple::{KeyBytes, KeyGroup, Tuple};
 
@@ -185,8 +187,8 @@ impl<T: Tuple> Route<T> {
             }
             Choice::Keyed(key) => {
                 let count = self.targets.len();
-                let mut hashes = std::mem::take(&mut self.hashes);
-                key.hashes(&tuples, &mut self.key, &mut hashes);
+                let key = key.clone();
+                let (tuples, mut hashes) = self.hashed(&*key, tuples, &mut anchors, outbox);
                 let targets = hashes.drain(..).map(|hash| KeyGroup::of_hash(hash).task_index(count));
                 if anchors.each.len() == tuples.len() && anchors.many.is_empty() {
                     // The usual case, without a look at what the anchors are.
@@ -201,8 +203,8 @@ impl<T: Tuple> Route<T> {
                 self.hashes = hashes;
             }
             Choice::PartialKeyed(key) => {
-                let mut hashes = std::mem::take(&mut self.hashes);
-                key.hashes(&tuples, &mut self.key, &mut hashes);
+                let key = key.clone();
+                let (tuples, mut hashes) = self.hashed(&*key, tuples, &mut anchors, outbox);
                 for (index, (tuple, hash)) in tuples.into_iter().zip(hashes.drain(..)).enumerate() {
                     let (first, second) = two_candidates(hash, self.targets.len());
                     let has_room = |target: usize| rooms.has_room(self.targets[target].outlet);
@@ -223,12 +225,55 @@ impl<T: Tuple> Route<T> {
         }
     }
 
+    /// The hashes of these tuples' keys. A tuple over whose key the author's code panics fails its root and is left out.
+    fn hashed(
+        &mut self,
+        key: &dyn KeyOf<T>,
+        tuples: Vec<T>,
+        anchors: &mut Anchors,
+        outbox: &mut Outbox,
+    ) -> (Vec<T>, Vec<KeyHash>) {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let mut all = |tuples: &[T], hashes: &mut Vec<KeyHash>| {
+            catch_unwind(AssertUnwindSafe(|| key.hashes(tuples, &mut self.key, hashes)))
+        };
+        if all(&tuples, &mut hashes).is_ok() {
+            return (tuples, hashes);
+        }
+        hashes.clear();
+        let mut kept = Vec::with_capacity(tuples.len());
+        let mut kept_anchors = Anchors::default();
+        for (index, tuple) in tuples.into_iter().enumerate() {
+            match all(std::slice::from_ref(&tuple), &mut hashes) {
+                Ok(()) => {
+                    if !anchors.is_empty() {
+                        kept_anchors.push_from(anchors, index);
+                    }
+                    kept.push(tuple);
+                }
+                Err(panic) => {
+                    let said = format!("in the key of its grouping: {}", panic_text(&*panic));
+                    let reason = FailReason::new(FailKind::Panicked, &self.subscriber, said);
+                    outbox.fail_all(anchors.of(index), &reason);
+                }
+            }
+        }
+        *anchors = kept_anchors;
+        (kept, hashes)
+    }
+
     fn take_custom(&mut self, stream: u16, tuples: Vec<T>, mut anchors: Anchors, outbox: &mut Outbox) {
         let mut chosen = Vec::new();
         for (index, tuple) in tuples.into_iter().enumerate() {
             chosen.clear();
             if let Choice::Custom(custom) = &mut self.choice {
-                custom.choose(&tuple, &self.tasks, &mut chosen);
+                let choose = || custom.choose(&tuple, &self.tasks, &mut chosen);
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(choose)) {
+                    let said = format!("in its custom grouping: {}", panic_text(&*panic));
+                    let reason = FailReason::new(FailKind::Panicked, &self.subscriber, said);
+                    outbox.fail_all(anchors.of(index), &reason);
+                    continue;
+                }
             }
             let targets: Option<Vec<usize>> = chosen.iter().map(|task| self.tasks.binary_search(task).ok()).collect();
             match targets.as_deref() {
