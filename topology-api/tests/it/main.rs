@@ -3,7 +3,10 @@
 // The name that the macros write.
 extern crate topology_api as storm;
 
+mod batches;
 mod compile_fail;
+mod graph;
 mod keys;
+mod routing;
 mod tuples;
 mod wiring;
