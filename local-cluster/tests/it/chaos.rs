@@ -101,39 +101,54 @@ fn erratic(seam: &Seam, source: &Source, effects: &Log<u64>) -> TopologyBuilder 
     topology
 }
 
+async fn all_faults(seam: Seam, what: String) {
+    let effects = Log::new();
+    let source = Source::new(300, 3, true).with_effects(&effects);
+    let mut cluster = start(erratic(&seam, &source, &effects), 3, &seam).await;
+    for _ in 0..10 {
+        seam.sleep(Duration::from_micros(seam.random() % 30_000)).await;
+        let (one, other) = [(0, 1), (1, 2), (0, 2)][seam.random() as usize % 3];
+        cluster.separate(one, other);
+        if seam.random().is_multiple_of(3) {
+            // Others may go on meanwhile, without a word to the one that they have lost.
+            seam.sleep(Duration::from_micros(seam.random() % 10_000)).await;
+            let victim = (seam.random() % 3) as u16;
+            cluster.kill_worker(victim);
+            seam.sleep(Duration::from_micros(seam.random() % 50_000)).await;
+            cluster.rejoin(one, other);
+            cluster.restart_worker(victim).await.unwrap_or_else(|error| panic!("{error}"));
+        }
+        cluster.rejoin(one, other);
+    }
+    until(&seam, format!("{what}: all are acked"), || source.acks() >= 300 && source.open().is_empty()).await;
+    let mut acked = source.acked();
+    acked.dedup();
+    assert_eq!(acked, (0..300).collect::<Vec<_>>(), "{what}");
+    assert_eq!(source.acked_without_effect(), [0_u64; 0], "{what}");
+    let stalled = source.failed().into_iter().filter(|(_, reason)| reason.contains("stood still"));
+    assert_eq!(stalled.collect::<Vec<_>>(), [], "{what}");
+    ended(&cluster, &seam).await;
+    drained(&cluster, &seam).await;
+    cluster.stop(Duration::ZERO).await;
+}
+
 #[test]
 fn every_item_is_acked_in_the_end_and_none_before_its_effect() {
     for seed in 0..8 {
-        run_seeded(seed, async |seam| {
-            let effects = Log::new();
-            let source = Source::new(300, 3, true).with_effects(&effects);
-            let mut cluster = start(erratic(&seam, &source, &effects), 3, &seam).await;
-            for _ in 0..10 {
-                seam.sleep(Duration::from_micros(seam.random() % 30_000)).await;
-                let (one, other) = [(0, 1), (1, 2), (0, 2)][seam.random() as usize % 3];
-                cluster.separate(one, other);
-                if seam.random() % 3 == 0 {
-                    // Others may go on meanwhile, without a word to the one that they have lost.
-                    seam.sleep(Duration::from_micros(seam.random() % 10_000)).await;
-                    let victim = (seam.random() % 3) as u16;
-                    cluster.kill_worker(victim);
-                    seam.sleep(Duration::from_micros(seam.random() % 50_000)).await;
-                    cluster.rejoin(one, other);
-                    cluster.restart_worker(victim).await.unwrap();
-                }
-                cluster.rejoin(one, other);
-            }
-            until(&seam, format!("seed {seed}: all are acked"), || source.acks() >= 300 && source.open().is_empty())
-                .await;
-            let mut acked = source.acked();
-            acked.dedup();
-            assert_eq!(acked, (0..300).collect::<Vec<_>>(), "seed {seed}");
-            assert_eq!(source.acked_without_effect(), [0_u64; 0], "seed {seed}");
-            let stalled = source.failed().into_iter().filter(|(_, reason)| reason.contains("stood still"));
-            assert_eq!(stalled.collect::<Vec<_>>(), [], "seed {seed}");
-            ended(&cluster, &seam).await;
-            drained(&cluster, &seam).await;
-            cluster.stop(Duration::ZERO).await;
-        });
+        run_seeded(seed, async |seam| all_faults(seam, format!("seed {seed}")).await);
     }
+}
+
+/// The same with real races, a few clusters at once.
+#[test]
+fn it_is_so_on_several_threads_too() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let all: Vec<_> =
+            (0..4).map(|number| tokio::spawn(all_faults(Seam::system(), format!("cluster {number}")))).collect();
+        for one in all {
+            // Two seconds are usual: what does not end shall not hang for ever.
+            tokio::time::timeout(Duration::from_secs(100), one).await.unwrap().unwrap();
+        }
+    });
 }
