@@ -194,7 +194,7 @@ impl LocalCluster {
                 let _ = summary.complete_us.add(&executor.complete_us);
             }
             *summary.executed.entry(executor.component.clone()).or_default() += executor.counts.executed;
-            let errors = executor.errors.into_iter().map(|error| error.message);
+            let errors = executor.last_errors.into_iter().map(|error| error.message);
             summary.errors.entry(executor.component).or_default().extend(errors);
         }
         summary

@@ -145,7 +145,7 @@ mod tests {
     use topology_api::prelude::*;
     use worker::ids::WorkerIndex;
     use worker::process::REPORT_FORMAT;
-    use worker::stats::ExecutorStats;
+    use worker::stats::{ErrorThrottle, ExecutorStats};
 
     use super::*;
 
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn executor(component: &str, doing: Doing, since_s: u64) -> ExecutorReport {
-        let stats = ExecutorStats::new(component, &[]);
+        let stats = ExecutorStats::new(component, &[], ErrorThrottle { interval_us: 10_000_000, most: 5 });
         stats.doing(doing, since_s * 1_000_000);
         stats.report((0, 0))
     }

@@ -9,9 +9,15 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
-/// Number of a spout task's ledger: the index of the task among all spout tasks of the topology, 0 ..= 65,534.
+/// Number of a spout task's ledger: the index of the task among all spout tasks of the topology, up to
+/// [`LedgerId::LAST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerId(pub u16);
+
+impl LedgerId {
+    /// The largest: the two above it mark anchors of several roots and of none.
+    pub const LAST: LedgerId = LedgerId(u16::MAX - 2);
+}
 
 /// Number of a slot in its ledger, below [`Root::SLOTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

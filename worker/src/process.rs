@@ -38,7 +38,7 @@ use crate::outlets::{Outlet, Outlets};
 use crate::plan::Plan;
 use crate::seam::{Seam, Task};
 use crate::settling::{Ledgers, Place, Settling};
-use crate::stats::{Doing, ExecutorReport, ExecutorStats};
+use crate::stats::{Doing, ErrorThrottle, ExecutorReport, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use crate::transfer::frame::{Data, End};
 use crate::transfer::handshake::{Identity, Life, Secret};
@@ -519,7 +519,12 @@ impl Building<'_> {
         let env = self.env;
         let component = env.component_of(*tasks.first()?)?;
         let info = &env.topology.components()[component];
-        let stats = Arc::new(ExecutorStats::new(info.name(), tasks));
+        let settings = env.topology.settings();
+        let throttle = ErrorThrottle {
+            interval_us: settings.error_interval.as_micros() as u64,
+            most: settings.max_errors_per_interval,
+        };
+        let stats = Arc::new(ExecutorStats::new(info.name(), tasks, throttle));
         let mut outlets = Vec::new();
         let streams = self.routes(component, &mut outlets);
         let seam = &env.seam;
@@ -529,6 +534,7 @@ impl Building<'_> {
         let core = Core {
             env: env.clone(),
             component,
+            debug: info.settings().debug,
             stats: stats.clone(),
             outlets: Outlets::new(outlets, self.budget.clone(), always_serialize, edges()),
             outbox: Outbox::new(edges()),

@@ -43,12 +43,23 @@ pub enum Doing {
 /// Errors that are kept of an executor.
 const KEPT_ERRORS: usize = 10;
 
+/// How many errors of an executor are reported: `topology.max.error.report.per.interval` in each
+/// `topology.error.throttle.interval.secs`.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorThrottle {
+    /// Length of the interval.
+    pub interval_us: u64,
+    /// Most errors in one.
+    pub most: u32,
+}
+
 /// Counts and state of one executor; written by it once a turn, read by reports.
 pub struct ExecutorStats {
     /// The component's name.
     pub component: String,
     /// The tasks it runs.
     pub tasks: Vec<TaskId>,
+    throttle: ErrorThrottle,
     inner: Mutex<Inner>,
     in_hand: Mutex<Option<InHand>>,
 }
@@ -60,6 +71,8 @@ struct Inner {
     execute_us: Histogram<u64>,
     complete_us: Histogram<u64>,
     errors: VecDeque<ReportedError>,
+    /// Beginning of the interval in which errors are counted, and how many there were.
+    interval: (u64, u32),
 }
 
 /// Counts since the worker started.
@@ -85,6 +98,8 @@ pub struct Counts {
     pub restarts: u64,
     /// Batches that could not be read.
     pub malformed: u64,
+    /// Errors of user code, those that were not reported among them.
+    pub errors: u64,
 }
 
 /// An error of user code.
@@ -123,8 +138,8 @@ pub struct ExecutorReport {
     /// Time from emit to the last ack of a root, in microseconds.
     #[serde(skip)]
     pub complete_us: Histogram<u64>,
-    /// Its last errors, oldest first.
-    pub errors: Vec<ReportedError>,
+    /// Its last errors that were reported, oldest first.
+    pub last_errors: Vec<ReportedError>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -134,10 +149,11 @@ fn histogram() -> Histogram<u64> {
 
 impl ExecutorStats {
     /// Nothing counted yet.
-    pub fn new(component: &str, tasks: &[TaskId]) -> Self {
+    pub fn new(component: &str, tasks: &[TaskId], throttle: ErrorThrottle) -> Self {
         ExecutorStats {
             component: component.to_owned(),
             tasks: tasks.to_vec(),
+            throttle,
             inner: Mutex::new(Inner {
                 doing: Doing::Starting,
                 doing_since_us: 0,
@@ -145,6 +161,7 @@ impl ExecutorStats {
                 execute_us: histogram(),
                 complete_us: histogram(),
                 errors: VecDeque::new(),
+                interval: (0, 0),
             }),
             in_hand: Mutex::new(None),
         }
@@ -174,7 +191,7 @@ impl ExecutorStats {
             inner.execute_us.saturating_record_n(each_us.max(1), tally.executed);
         }
         for message in tally.errors.drain(..) {
-            inner.error(message, now_us);
+            inner.error(message, now_us, self.throttle);
         }
         *tally = Tally { errors: std::mem::take(&mut tally.errors), ..Tally::default() };
     }
@@ -195,7 +212,7 @@ impl ExecutorStats {
 
     /// Keeps an error of user code.
     pub fn error(&self, message: String, now_us: u64) {
-        self.lock().error(message, now_us);
+        self.lock().error(message, now_us, self.throttle);
     }
 
     /// It executes a batch with these anchors from now on: so that one who hangs can have its roots failed by others.
@@ -234,7 +251,7 @@ impl ExecutorStats {
             counts: inner.counts.clone(),
             execute_us: inner.execute_us.clone(),
             complete_us: inner.complete_us.clone(),
-            errors: inner.errors.iter().cloned().collect(),
+            last_errors: inner.errors.iter().cloned().collect(),
         }
     }
 
@@ -244,7 +261,15 @@ impl ExecutorStats {
 }
 
 impl Inner {
-    fn error(&mut self, message: String, now_us: u64) {
+    fn error(&mut self, message: String, now_us: u64, throttle: ErrorThrottle) {
+        self.counts.errors += 1;
+        if now_us >= self.interval.0 + throttle.interval_us {
+            self.interval = (now_us, 0);
+        }
+        self.interval.1 += 1;
+        if self.interval.1 > throttle.most {
+            return;
+        }
         if self.errors.len() == KEPT_ERRORS {
             self.errors.pop_front();
         }

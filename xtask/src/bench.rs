@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, succeeds};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Handed to the benchmarks as they are, for instance `--case hop --rounds 5 --json`
+    /// Handed to the benchmarks as they are, for instance `--case hop-acked --rounds 5`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

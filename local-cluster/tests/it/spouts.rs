@@ -1,7 +1,7 @@
 //! How spouts are asked, told and stopped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use storm::context::Wake;
@@ -140,7 +140,7 @@ fn an_error_in_next_is_reported_and_retried_after_a_pause_that_grows_with_failur
         let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(pauses, [10, 20, 40, 0, 10, 20]);
         let errors: Vec<String> =
-            executor(&cluster, "numbers").errors.iter().map(|error| error.message.clone()).collect();
+            executor(&cluster, "numbers").last_errors.iter().map(|error| error.message.clone()).collect();
         assert_eq!(errors, ["call 1", "call 2", "call 3", "call 5", "call 6"]);
         cluster.stop(Duration::ZERO).await;
     });
@@ -192,6 +192,39 @@ fn a_spout_that_panics_is_replaced_and_hears_what_becomes_of_its_roots() {
             log.all(),
             ["open", "activate", "open", "activate", "open", "activate", "ack 0", "ack 2", "deactivate", "close"]
         );
+    });
+}
+
+#[test]
+fn a_panic_in_ack_keeps_no_other_ack_from_being_heard() {
+    /// Emits twenty numbers and panics over the ack of the sixth.
+    struct Panics(u64, Arc<Mutex<Vec<u64>>>);
+    impl Spout for Panics {
+        type Output = Item;
+        type MessageId = u64;
+        fn next(&mut self, out: &mut Roots<'_, Item, u64>) -> Result<Next> {
+            if self.0 > 0 || !self.1.lock().unwrap().is_empty() {
+                return Ok(Next::Done);
+            }
+            (0..20).for_each(|n| out.emit(Item { n }, n));
+            self.0 = 20;
+            Ok(Next::Emitted)
+        }
+        fn ack(&mut self, n: u64) {
+            self.1.lock().unwrap().push(n);
+            assert_ne!(n, 5, "five");
+        }
+    }
+    run_paused(async |seam| {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let all = heard.clone();
+        let mut topology = Topology::builder("panics");
+        let numbers = topology.spout("numbers", move || Panics(0, all.clone())).add();
+        topology.bolt("sink", does(nothing)).shuffle(&numbers).add();
+        run(topology, 1, &seam).await;
+        let mut heard = heard.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |heard| heard.clone());
+        heard.sort_unstable();
+        assert_eq!(heard, (0..20).collect::<Vec<u64>>());
     });
 }
 

@@ -60,7 +60,7 @@ fn ticks(every: Option<Duration>, conf: Option<f64>) -> (Vec<u64>, Feed<Item>, V
         let seen = Capture::of(&mut topology, &ticked);
         let cluster = start(topology, 1, &seam).await;
         ended(&cluster, &seam).await;
-        let errors = executor(&cluster, "clock").errors.into_iter().map(|error| error.message).collect();
+        let errors = executor(&cluster, "clock").last_errors.into_iter().map(|error| error.message).collect();
         cluster.stop(Duration::ZERO).await;
         (seen.tuples().iter().map(|item| item.n).collect(), feed, errors)
     })

@@ -10,6 +10,7 @@ mod output;
 mod spout;
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task;
@@ -158,8 +159,8 @@ pub trait AnySpout: Send {
     /// Asks for tuples until `limit` roots were emitted, a batch is full, the time is up, or the spout says so.
     fn next(&mut self, limit: usize, ledger: Option<&mut dyn OpenRoots>, turn: &mut Turn<'_>) -> Asked;
 
-    /// Tells the spout that these roots are acked.
-    fn ack(&mut self, slots: &[Slot]) -> Result<(), Panicked>;
+    /// Tells the spout that these roots are acked, and takes them off the list; after a panic the rest is still there.
+    fn ack(&mut self, slots: &mut VecDeque<Slot>) -> Result<(), Panicked>;
 
     /// Tells the spout that this root failed.
     fn fail(&mut self, slot: Slot, reason: &FailReason) -> Result<(), Panicked>;

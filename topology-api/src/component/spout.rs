@@ -3,6 +3,7 @@
 //! Not here: when it is asked (the runtime). Invariant: a message id is kept from the emit to the outcome, and given back
 //! once.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
@@ -103,10 +104,10 @@ impl<S: Spout> AnySpout for SpoutTask<S> {
         Asked { roots: emitted, said: self.tell_at_once().err().map_or(said, |panic| Said::Panicked(panic.0)) }
     }
 
-    fn ack(&mut self, slots: &[Slot]) -> Result<(), Panicked> {
+    fn ack(&mut self, slots: &mut VecDeque<Slot>) -> Result<(), Panicked> {
         let SpoutTask { spout, by_slot, .. } = self;
         caught(|| {
-            for slot in slots {
+            while let Some(slot) = slots.pop_front() {
                 if let Some(id) = by_slot.get_mut(slot.0 as usize).and_then(Option::take) {
                     spout.ack(id);
                 }
@@ -137,18 +138,22 @@ impl<S: Spout> AnySpout for SpoutTask<S> {
 impl<S: Spout> SpoutTask<S> {
     /// Acks what is not tracked, and fails what found no slot.
     fn tell_at_once(&mut self) -> Result<(), Panicked> {
-        if self.untracked.is_empty() && self.refused.is_empty() {
+        let SpoutTask { spout, untracked, refused, component, .. } = self;
+        if untracked.is_empty() && refused.is_empty() {
             return Ok(());
         }
-        let SpoutTask { spout, untracked, refused, component, .. } = self;
-        caught(|| {
-            untracked.drain(..).for_each(|id| spout.ack(id));
-            let reason = FailReason::new(
-                FailKind::Failed,
-                component,
-                "one call of `next` emitted more roots than a spout may have pending",
-            );
-            refused.drain(..).for_each(|id| spout.fail(id, &reason));
-        })
+        let said = "one call of `next` emitted more roots than a spout may have pending";
+        let reason = FailReason::new(FailKind::Failed, component, said);
+        // Each for itself: a panic over one keeps no other from being heard.
+        let mut told = Ok(());
+        for id in untracked.drain(..) {
+            let heard = caught(|| spout.ack(id));
+            told = told.and(heard);
+        }
+        for id in refused.drain(..) {
+            let heard = caught(|| spout.fail(id, &reason));
+            told = told.and(heard);
+        }
+        told
     }
 }

@@ -26,7 +26,7 @@ pub struct TopologySettings {
     pub inbox_tuples: u32,
     /// `topology.max.task.parallelism`: most tasks and executors that a component gets.
     pub max_task_parallelism: Option<u32>,
-    /// `topology.debug`: log each emit and ack.
+    /// `topology.debug`: log each batch that is sent or executed, and each root's end.
     pub debug: bool,
     /// `topology.testing.always.try.serialize`: serialize between executors of one worker too.
     pub always_serialize: bool,
@@ -43,7 +43,7 @@ pub struct ComponentSettings {
     pub max_spout_pending: Option<u32>,
     /// `topology.tick.tuple.freq.secs`: how often a bolt's tasks get a tick; `None`: never.
     pub tick: Option<Duration>,
-    /// `topology.debug`: log each emit and ack.
+    /// `topology.debug`: log each batch that is sent or executed, and each root's end.
     pub debug: bool,
     /// `topology.tasks`: tasks; `None`: one for each executor.
     pub tasks: Option<u32>,

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::builder::{Draft, DraftInput};
 use super::{Component, StreamInfo, Subscription, Topology, TopologyBuilder};
+use crate::anchor::LedgerId;
 use crate::config::{Config, ConfigErrors};
 use crate::grouping::Grouping;
 use crate::ids::TaskId;
 use crate::output::DeclaredStream;
-use crate::tuple::Values;
+use crate::tuple::{KEY_GROUPS, Values};
 
 /// Why a topology cannot be built: all of its mistakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,10 +102,16 @@ pub(super) fn build(builder: TopologyBuilder) -> Result<Topology, BuildError> {
     }
     let cycles = closes_cycle(&drafts);
     unreached(&drafts, &mut problems);
-    let mut made = Vec::new();
+    let mut made: Vec<Unplaced> = Vec::new();
     for (draft, cycles) in drafts.into_iter().zip(cycles) {
         let component = component(draft, &cycles, &config, &mut problems);
         made.extend(component);
+    }
+    let spout_tasks: usize =
+        made.iter().filter(|made| made.component.spout).map(|made| made.component.tasks.len()).sum();
+    if spout_tasks > MOST_SPOUT_TASKS {
+        problems
+            .push(format!("its spouts have {spout_tasks} tasks together; a topology has at most {MOST_SPOUT_TASKS}"));
     }
     let (Some(settings), true) = (settings, problems.is_empty()) else {
         return Err(BuildError { topology: name, problems });
@@ -145,10 +152,19 @@ fn kind(draft: &Draft) -> &'static str {
     if draft.spout { "spout" } else { "bolt" }
 }
 
+/// Most tasks of a component: with more, some would get no key group.
+const MOST_TASKS: usize = KEY_GROUPS as usize;
+/// Most spout tasks of a topology: each has a ledger of its own number.
+const MOST_SPOUT_TASKS: usize = LedgerId::LAST.0 as usize + 1;
+
 fn numbers(draft: &Draft, problems: &mut Vec<String>) {
     let (kind, name) = (kind(draft), &draft.name);
     if draft.parallelism == 0 {
         problems.push(format!("{kind} `{name}` has parallelism 0; give at least 1"));
+    }
+    if draft.parallelism.max(draft.tasks.unwrap_or(0)) > MOST_TASKS {
+        let tasks = draft.parallelism.max(draft.tasks.unwrap_or(0));
+        problems.push(format!("{kind} `{name}` has {tasks} tasks; a component has at most {MOST_TASKS}"));
     }
     match draft.tasks {
         Some(0) => problems.push(format!("{kind} `{name}` has 0 tasks; give at least 1")),

@@ -392,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        // The share that is demanded is a statistical one, so the cases are drawn once and for all.
+        // The shares that are demanded are statistical ones, so the cases of this block are drawn once and for all.
         #![proptest_config(ProptestConfig { cases: 8, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
         #[test]
         fn throughput_is_nearly_full_and_waiting_is_short(

@@ -261,10 +261,8 @@ impl BoltExecutor {
             let bolt = &mut self.tasks[slot].bolt;
             let ran = bolt.execute(subscription, source, &mut *batch, &mut self.core.turn());
             self.core.stats.lets_go();
-            if let Some(journal) = &self.core.env.journal {
-                let to = batch.taken();
-                journal.line(began_us, format_args!("task {task} executes {taken}..{to} from task {source}"));
-            }
+            let to = batch.taken();
+            self.core.note(format_args!("task {task} executes {taken}..{to} from task {source}"));
             if let Some(holds) = self.tasks[slot].bolt.holds() {
                 let mut settled = Settled::default();
                 holds.take_settled(Waker::noop(), &mut settled);

@@ -142,6 +142,8 @@ pub(crate) enum Stop {
 pub(crate) struct Core {
     pub(crate) env: Arc<Env>,
     pub(crate) component: usize,
+    /// `topology.debug`: each batch and each root's end is logged.
+    pub(crate) debug: bool,
     pub(crate) stats: Arc<ExecutorStats>,
     pub(crate) outlets: Outlets,
     pub(crate) outbox: Outbox,
@@ -177,16 +179,24 @@ impl Core {
         }
     }
 
+    /// Writes down what happens, for a test's journal and for `topology.debug`.
+    pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
+        if let Some(journal) = &self.env.journal {
+            journal.line(self.now_us(), what);
+        }
+        if self.debug {
+            tracing::info!(component = self.name(), "{what}");
+        }
+    }
+
     /// Hands over what was settled, counts, and delivers what is ready; ends early when the topology stops.
     pub(crate) async fn hand_on(&mut self, source: TaskId, began_us: u64) -> Result<(), Stop> {
         let mut now_us = self.now_us();
         self.settling.settle(&mut self.outbox);
         self.stats.turn(&mut self.tally, now_us.saturating_sub(began_us), now_us);
         while let Some(outgoing) = self.outbox.outgoing.pop_front() {
-            if let Some(journal) = &self.env.journal {
-                let (stream, outlet, tuples) = (outgoing.stream, outgoing.outlet, outgoing.batch.len());
-                journal.line(now_us, format_args!("task {source} sends {tuples} of stream {stream} by {outlet}"));
-            }
+            let (stream, outlet, tuples) = (outgoing.stream, outgoing.outlet, outgoing.batch.len());
+            self.note(format_args!("task {source} sends {tuples} of stream {stream} by {outlet}"));
             let component = self.env.topology.components()[self.component].name();
             let mut delivery = Delivery {
                 source,

@@ -3,6 +3,7 @@
 //! Not here: which roots may be pending (`acking`). Invariant: a spout is told of an outcome before it is asked for more,
 //! so that what failed can go first.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use topology_api::anchor::{Anchor, EdgeIds, Root, Slot};
-use topology_api::component::{AnySpout, Clock, Panicked, Ran, Said};
+use topology_api::component::{AnySpout, Panicked, Ran, Said};
 use topology_api::context::{Metrics, Wake};
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
@@ -172,26 +173,24 @@ impl SpoutExecutor {
         if ended.acked.is_empty() && ended.failed.is_empty() {
             return Ok(());
         }
-        let SpoutSlot { task, spout, pending, state, interval, .. } = &mut self.tasks[slot];
-        let mut told: Result<(), Panicked> = Ok(());
+        let SpoutSlot { task, interval, .. } = &mut self.tasks[slot];
         if !ended.acked.is_empty() {
             let runs = ended.acked.chunk_by(|one, next| one.latency_us == next.latency_us);
             self.core.stats.completed(runs.map(|run| (u64::from(run[0].latency_us), run.len() as u64)));
             interval.completed += ended.acked.len() as u64;
             interval.latency_sum_us += ended.acked.iter().map(|acked| u64::from(acked.latency_us)).sum::<u64>();
-            if let Some(journal) = &self.core.env.journal {
-                let roots = ended.acked.len();
-                journal.line(self.core.env.clock.now_us(), format_args!("task {task} hears {roots} acks"));
+            let roots = ended.acked.len();
+            self.core.note(format_args!("task {task} hears {roots} acks"));
+            let mut slots: VecDeque<Slot> = ended.acked.drain(..).map(|acked| acked.slot).collect();
+            // After a panic the next instance hears the rest.
+            while let Err(Panicked(text)) = self.tasks[slot].spout.ack(&mut slots) {
+                self.restart(slot, &text).await?;
             }
-            let slots: Vec<Slot> = ended.acked.drain(..).map(|acked| acked.slot).collect();
-            let acked = spout.ack(&slots);
-            told = told.and(acked);
         }
         for failed in ended.failed.drain(..) {
-            if let Some(journal) = &self.core.env.journal {
-                let (root, reason) = (failed.root, &failed.reason);
-                journal.line(self.core.env.clock.now_us(), format_args!("task {task} hears {root} fail: {reason}"));
-            }
+            let SpoutSlot { task, spout, state, .. } = &mut self.tasks[slot];
+            let (root, reason) = (failed.root, &failed.reason);
+            self.core.note(format_args!("task {task} hears {root} fail: {reason}"));
             self.core.stats.count(|counts| {
                 counts.failed += 1;
                 *counts.failed_by_kind.entry(failed.reason.kind).or_default() += 1;
@@ -200,12 +199,15 @@ impl SpoutExecutor {
                 tracing::error!(root = %failed.root, "a root stood still and is failed: this is a fault of the runtime");
             }
             let heard = spout.fail(failed.root.slot(), &failed.reason);
-            told = told.and(heard);
             // A spout that was done, or had nothing, may have it again now.
             if !matches!(state, Asking::Ended | Asking::Pausing(_)) {
                 *state = Asking::Now;
             }
+            if let Err(Panicked(text)) = heard {
+                self.restart(slot, &text).await?;
+            }
         }
+        let SpoutSlot { pending, state, .. } = &mut self.tasks[slot];
         if let Asking::At(_) = state {
             *state = Asking::Now;
         }
@@ -213,10 +215,7 @@ impl SpoutExecutor {
             let (all, held) = (pending.pending() as u64, pending.held() as u64);
             self.core.stats.count(|counts| (counts.pending, counts.held) = (all, held));
         }
-        match told {
-            Ok(()) => Ok(()),
-            Err(Panicked(text)) => self.restart(slot, &text).await,
-        }
+        Ok(())
     }
 
     /// Opens a spout when it is first activated; tells it of each change.
@@ -306,10 +305,8 @@ impl SpoutExecutor {
             }
         }
         let roots = asked.roots;
-        if let Some(journal) = &self.core.env.journal {
-            let task = self.tasks[slot].task;
-            journal.line(now_us, format_args!("task {task} opens {roots} roots"));
-        }
+        let task = self.tasks[slot].task;
+        self.core.note(format_args!("task {task} opens {roots} roots"));
         self.hand_on(slot, !more, now_us).await?;
         self.pull(slot).await?;
         self.end_if_settled(slot).await?;
@@ -399,6 +396,7 @@ impl SpoutExecutor {
 
     /// Waits for an outcome, a wake, another phase, or the time at which a task is to be asked again.
     async fn woken(&mut self) {
+        let now_us = self.core.now_us();
         let mut ask_at_us = None;
         let mut waits_for_pending = false;
         for slot in self.tasks.iter_mut().filter(|slot| slot.active) {
@@ -407,7 +405,8 @@ impl SpoutExecutor {
                 Asking::At(at_us) | Asking::Pausing(at_us) => at_us,
                 Asking::Done | Asking::Ended => continue,
             };
-            if Self::room(slot) == 0 {
+            // Only a task that would be asked now counts its window as standing in the way; it waits for outcomes.
+            if at_us <= now_us && Self::room(slot) == 0 {
                 waits_for_pending = true;
             } else {
                 ask_at_us = Some(ask_at_us.map_or(at_us, |known: u64| known.min(at_us)));
