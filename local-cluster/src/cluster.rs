@@ -316,7 +316,10 @@ impl LocalClusterBuilder {
     /// Outside a tokio runtime, if no seam was given.
     pub async fn start(self) -> Result<LocalCluster, LocalError> {
         let seam = self.seam.unwrap_or_else(Seam::system);
-        let workers = self.workers.unwrap_or_else(|| self.topology.settings().workers).max(1);
+        let wanted = self.workers.unwrap_or_else(|| self.topology.settings().workers);
+        // A worker without an executor would have nothing to do.
+        let executors: usize = self.topology.components().iter().map(|component| component.executors().len()).sum();
+        let workers = wanted.clamp(1, u16::try_from(executors).unwrap_or(u16::MAX));
         let plan = spread_evenly(&self.topology, workers);
         let mut cluster = LocalCluster {
             secret: Secret::new(seam.random_key().to_vec()),

@@ -56,10 +56,6 @@ const INBOX_BYTES: usize = 4 << 20;
 /// A root that stands still for so many message time-outs is failed as a fault of the runtime. Many, as its tuples may wait
 /// in queues for long without anybody's fault: an inbox of 4096 at one a second is over an hour, 200 times 30 s is 100 minutes.
 const STALL_TIMEOUTS: u32 = 200;
-/// Roots that a spout task can have pending when its window adapts: the window, and what bolts hold besides.
-const ADAPTIVE_SLOTS: u32 = Root::SLOTS;
-/// Slots of a ledger at least: room for a call of `next` that emits more than it may.
-const LEAST_SLOTS: u32 = 4096;
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -373,16 +369,14 @@ type OwnLedgers = Vec<Option<(TaskId, Arc<Ledger>)>>;
 /// Where the ledger of each spout task is, and those of this worker by task.
 fn places(topology: &Topology, plan: &Plan, me: WorkerIndex, seam: &Seam) -> (Vec<Place>, OwnLedgers) {
     let spouts = topology.components().iter().filter(|component| component.is_spout());
-    let tasks = spouts.flat_map(|component| component.tasks().iter().map(move |task| (component, *task)));
-    let place = |(number, (component, task)): (usize, (&topology_api::topology::Component, TaskId))| {
+    let tasks = spouts.flat_map(|component| component.tasks().iter().copied());
+    let place = |(number, task): (usize, TaskId)| {
         let worker = plan.worker_of(task).unwrap_or(me);
         if worker != me {
             return (Place::There(worker), None);
         }
-        let slots = component.settings().max_spout_pending.unwrap_or(ADAPTIVE_SLOTS);
-        let slots = slots.saturating_mul(2).clamp(LEAST_SLOTS, Root::SLOTS);
         let first = Generation(seam.random() as u32);
-        let ledger = Arc::new(Ledger::new(LedgerId(number as u16), slots, first));
+        let ledger = Arc::new(Ledger::new(LedgerId(number as u16), Root::SLOTS, first));
         (Place::Here(ledger.clone()), Some((task, ledger)))
     };
     tasks.enumerate().map(place).unzip()

@@ -422,34 +422,24 @@ pub(super) fn direct<T: Tuple>(
 }
 
 /// A long list of tuples in batches; a usual one as it is.
-fn chunks<T>(mut tuples: Vec<T>, mut anchors: Anchors) -> impl Iterator<Item = (Vec<T>, Anchors)> {
-    let mut done = false;
-    std::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        if tuples.len() < 2 * BATCH_TUPLES {
-            done = true;
-            return Some((std::mem::take(&mut tuples), std::mem::take(&mut anchors)));
-        }
-        let rest = tuples.split_off(BATCH_TUPLES);
-        let chunk = std::mem::replace(&mut tuples, rest);
-        let mut chunk_anchors = Anchors::default();
-        if !anchors.is_empty() {
-            let rest = anchors.each.split_off(BATCH_TUPLES);
-            let each = std::mem::replace(&mut anchors.each, rest);
-            chunk_anchors.each = each;
-            if !anchors.many.is_empty() {
-                // Side lists are rare: the chunk takes its own out of the common one.
-                let each = std::mem::take(&mut chunk_anchors.each);
-                for anchor in each {
-                    match anchor.as_many() {
-                        None => chunk_anchors.each.push(anchor),
-                        Some(side) => chunk_anchors.push(&std::mem::take(&mut anchors.many[side as usize])),
-                    }
-                }
+fn chunks<T>(tuples: Vec<T>, anchors: Anchors) -> Vec<(Vec<T>, Anchors)> {
+    if tuples.len() < 2 * BATCH_TUPLES {
+        return vec![(tuples, anchors)];
+    }
+    let Anchors { each, mut many } = anchors;
+    let (mut tuples, mut each) = (tuples.into_iter(), each.into_iter());
+    let mut chunks = Vec::with_capacity(tuples.len().div_ceil(BATCH_TUPLES));
+    while tuples.len() > 0 {
+        let chunk: Vec<T> = tuples.by_ref().take(BATCH_TUPLES).collect();
+        let mut anchors = Anchors::default();
+        for anchor in each.by_ref().take(BATCH_TUPLES) {
+            // Side lists are rare: the chunk takes its own out of the common one.
+            match anchor.as_many() {
+                None => anchors.each.push(anchor),
+                Some(side) => anchors.push(&std::mem::take(&mut many[side as usize])),
             }
         }
-        Some((chunk, chunk_anchors))
-    })
+        chunks.push((chunk, anchors));
+    }
+    chunks
 }

@@ -86,7 +86,11 @@ impl WakeFlag {
 
     fn take(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
-        self.set.swap(false, Ordering::AcqRel)
+        self.was_set()
+    }
+
+    fn was_set(&self) -> bool {
+        self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -131,6 +135,10 @@ impl SpoutExecutor {
             for slot in 0..self.tasks.len() {
                 self.tell_outcomes(slot, &mut ended).await?;
                 self.set_active(slot, phase == Phase::Active).await?;
+            }
+            // Also while another task of the executor keeps it busy.
+            if self.wake.was_set() {
+                self.ask_idle_ones();
             }
             let mut asked = false;
             for slot in 0..self.tasks.len() {
@@ -305,6 +313,10 @@ impl SpoutExecutor {
             }
         }
         let roots = asked.roots;
+        if self.tasks[slot].pending.is_none() {
+            // Without tracking a root counts as acked once it is emitted.
+            self.core.stats.count(|counts| counts.acked += roots as u64);
+        }
         let task = self.tasks[slot].task;
         self.core.note(format_args!("task {task} opens {roots} roots"));
         self.hand_on(slot, !more, now_us).await?;
@@ -394,6 +406,13 @@ impl SpoutExecutor {
         }
     }
 
+    /// A source has said that there is something to read.
+    fn ask_idle_ones(&mut self) {
+        for slot in self.tasks.iter_mut().filter(|slot| matches!(slot.state, Asking::At(_))) {
+            slot.state = Asking::Now;
+        }
+    }
+
     /// Waits for an outcome, a wake, another phase, or the time at which a task is to be asked again.
     async fn woken(&mut self) {
         let now_us = self.core.now_us();
@@ -436,9 +455,7 @@ impl SpoutExecutor {
             let mut any = false;
             if self.wake.take(cx.waker()) {
                 any = true;
-                for slot in self.tasks.iter_mut().filter(|slot| matches!(slot.state, Asking::At(_))) {
-                    slot.state = Asking::Now;
-                }
+                self.ask_idle_ones();
             }
             for slot in &mut self.tasks {
                 if let Some(pending) = &slot.pending {
