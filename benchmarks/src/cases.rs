@@ -15,10 +15,10 @@ use serde::Serialize;
 use storm::local_cluster::{LocalCluster, Summary};
 use storm::prelude::*;
 use storm::topology::BuildError;
-use worker::ids::WorkerIndex;
 use worker::seam::Seam;
 use worker::transfer::network::Connector;
 use worker::transfer::tcp::Tcp;
+use worker_api::ids::WorkerIndex;
 
 use crate::topologies::{Count, Identity, Lines, Null, Numbers, Paced, Split, Word};
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use topology_api::topology::Topology;
-use worker::ids::{Incarnation, WorkerIndex};
 use worker::journal::Journal;
-use worker::plan::Plan;
 use worker::process::{Worker, WorkerConfig, WorkerReport};
 use worker::seam::Seam;
 use worker::transfer::handshake::Secret;
 use worker::transfer::network::Connector;
 use worker::transfer::pipe::Pipes;
+use worker_api::ids::{Incarnation, WorkerIndex};
+use worker_api::plan::Plan;
 
 use crate::placement::spread_evenly;
 

@@ -4,8 +4,8 @@
 //! component as any other, give or take one.
 
 use topology_api::topology::Topology;
-use worker::ids::PlanVersion;
-use worker::plan::{Plan, SlotPlan};
+use worker_api::ids::PlanVersion;
+use worker_api::plan::{Plan, SlotPlan};
 
 /// Spreads the executors of all components over so many workers (at least one).
 pub fn spread_evenly(topology: &Topology, workers: u16) -> Plan {

@@ -143,9 +143,9 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use topology_api::prelude::*;
-    use worker::ids::WorkerIndex;
     use worker::process::REPORT_FORMAT;
     use worker::stats::{ErrorThrottle, ExecutorStats};
+    use worker_api::ids::WorkerIndex;
 
     use super::*;
 

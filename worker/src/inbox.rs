@@ -13,7 +13,7 @@ use bytes::Bytes;
 use topology_api::batch::AnyBatch;
 use topology_api::ids::TaskId;
 
-use crate::ids::WorkerIndex;
+use worker_api::ids::WorkerIndex;
 
 /// What an inbox holds: something from one task's stream for one task of the executor.
 pub struct Envelope {

@@ -16,7 +16,5 @@ mod settling;
 pub mod stats;
 pub mod transfer;
 
-pub mod ids;
-pub mod plan;
 pub mod seam;
 pub mod watch;

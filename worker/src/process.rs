@@ -31,11 +31,9 @@ use crate::acking::{AckRecord, Interval, Ledger, Outcomes, Pending, Window, work
 use crate::executor::bolt::{BoltExecutor, BoltSlot};
 use crate::executor::spout::{Asking, SpoutExecutor, SpoutSlot, WakeFlag};
 use crate::executor::{Core, Env, ExecutorEvent, HoldingClock, Phase, WorkerClock};
-use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
 use crate::journal::Journal;
 use crate::outlets::{Outlet, Outlets};
-use crate::plan::Plan;
 use crate::seam::{Seam, Task};
 use crate::settling::{Ledgers, Place, Settling};
 use crate::stats::{Doing, ErrorThrottle, ExecutorReport, ExecutorStats};
@@ -46,6 +44,8 @@ use crate::transfer::link::Statistics;
 use crate::transfer::network::Connector;
 use crate::transfer::permits::Amount;
 use crate::watch;
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::plan::Plan;
 
 /// What one peer may have under way to one task.
 const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
@@ -181,7 +181,7 @@ impl Worker {
         let links =
             Arc::new(Links::start(seam.clone(), settings, config.connector.clone(), Arc::downgrade(&reception_dyn)));
         let _ = reception.links.set(Arc::downgrade(&links));
-        let peer = |(index, slot): (usize, &crate::plan::SlotPlan)| {
+        let peer = |(index, slot): (usize, &worker_api::plan::SlotPlan)| {
             let peer = WorkerIndex(index as u16);
             (peer != *worker).then(|| links.peer(peer, slot.version))
         };

@@ -10,8 +10,8 @@ use topology_api::fail::FailReason;
 use topology_api::output::Outbox;
 
 use crate::acking::{AckRecord, Ledger, worker_bits};
-use crate::ids::{Incarnation, WorkerIndex};
 use crate::transfer::connection::LinkHandle;
+use worker_api::ids::{Incarnation, WorkerIndex};
 
 /// Where each spout task's ledger is.
 #[derive(Clone)]

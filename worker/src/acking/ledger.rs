@@ -12,7 +12,7 @@ use topology_api::fail::FailReason;
 
 use super::atomic::{AtomicBool, AtomicU64, Mutex, Ordering};
 use super::word::{Claim, Claims, GENERATION, Settled, Word, Words};
-use crate::ids::{Incarnation, WorkerIndex};
+use worker_api::ids::{Incarnation, WorkerIndex};
 
 /// What crosses to a ledger's worker about one root: acks merged by XOR, and where the tree went from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

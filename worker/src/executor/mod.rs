@@ -20,13 +20,13 @@ use topology_api::ids::TaskId;
 use topology_api::output::Outbox;
 use topology_api::topology::Topology;
 
-use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
 use crate::journal::Journal;
 use crate::outlets::{Delivery, Outlets};
 use crate::seam::Seam;
 use crate::settling::Settling;
 use crate::stats::{Doing, ExecutorStats};
 use crate::watch;
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 
 /// After so long an executor leaves its batch half done and yields.
 const TURN_US: u64 = 200;

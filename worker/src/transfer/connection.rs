@@ -37,8 +37,8 @@ use super::handshake::{self, Acceptor, Agreed, Dialer, HandshakeError, Identity,
 use super::link::{ConnectionId, Effect, Link, LinkError, Statistics, Turn};
 use super::network::{Connection, Connector};
 use super::permits::{Amount, Windows};
-use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
 use crate::seam::{Seam, Task};
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 
 /// Most handshakes of accepted connections at once; further connections wait to be accepted.
 pub const HANDSHAKES: usize = 64;

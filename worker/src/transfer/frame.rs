@@ -26,7 +26,7 @@ use topology_api::anchor::Root;
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
 
-use crate::ids::{Incarnation, WorkerIndex};
+use worker_api::ids::{Incarnation, WorkerIndex};
 
 /// Version of this format; the handshake refuses another.
 pub const VERSION: u16 = 1;

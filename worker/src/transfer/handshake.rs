@@ -28,7 +28,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::frame;
-use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 
 /// Longest message, in bytes, its length included.
 pub const MESSAGE_BYTES: usize = 4096;

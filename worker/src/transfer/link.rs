@@ -27,7 +27,7 @@ use super::frame::{AckRecord, Data, End, Frame, HEADER_BYTES, Record, RecordErro
 use super::handshake::{Agreed, Life, Refusal};
 use super::outbox::{Numbered, Outbox};
 use super::permits::{Amount, Permits, Windows};
-use crate::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 
 /// Frames received after which a confirm is due at once.
 const CONFIRM_FRAMES: u64 = 16;

@@ -8,7 +8,7 @@ use std::io;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::ids::WorkerIndex;
+use worker_api::ids::WorkerIndex;
 
 /// Two byte streams, one each way. Dropping both closes the connection.
 pub struct Connection {

@@ -293,7 +293,7 @@ mod tests {
 
     use super::super::frame::{Data, PAYLOAD_BYTES};
     use super::*;
-    use crate::ids::{Incarnation, WorkerIndex};
+    use worker_api::ids::{Incarnation, WorkerIndex};
 
     fn root(slot: u32) -> Root {
         Root::new(LedgerId(1), Slot(slot), Generation(2))

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::network::{Connection, Connector};
-use crate::ids::WorkerIndex;
+use worker_api::ids::WorkerIndex;
 
 /// Most bytes on their way in one direction of a connection.
 pub const PIPE_BYTES: usize = 256 << 10;

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::network::{Connection, Connector};
-use crate::ids::WorkerIndex;
+use worker_api::ids::WorkerIndex;
 
 /// Listens at one address and knows those of the peers.
 pub struct Tcp {

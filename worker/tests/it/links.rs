@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use topology_api::anchor::{Generation, LedgerId, Root, Slot};
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
-use worker::ids::{Incarnation, PlanVersion, WorkerIndex};
 use worker::seam::Seam;
 use worker::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use worker::transfer::frame::{self, AckRecord, Data, End, Record};
@@ -19,6 +18,7 @@ use worker::transfer::network::{Connection, Connector};
 use worker::transfer::permits::Amount;
 use worker::transfer::pipe::Pipes;
 use worker::transfer::tcp::Tcp;
+use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 
 const A: WorkerIndex = WorkerIndex(0);
 const B: WorkerIndex = WorkerIndex(1);

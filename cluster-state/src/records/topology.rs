@@ -1,0 +1,121 @@
+//! A submission: what runs, what shall become of it.
+//!
+//! Not here: its steps (`nimbus::lifecycle`), its graph (a blob). Invariant: all but the status is fixed for its life.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use worker_api::describe::Build;
+use worker_api::ids::{BlobHash, FileName, TopologyId, TopologyName};
+use worker_api::secret::Secret;
+
+use super::{EpochMs, Record};
+
+/// A topology.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    /// The submission.
+    pub id: TopologyId,
+    /// What its user calls it.
+    pub name: TopologyName,
+    /// Who submitted it, as far as is known.
+    pub owner: Option<String>,
+    /// When it was submitted.
+    pub submitted_ms: EpochMs,
+    /// How its executable was built.
+    pub build: Build,
+    /// The executable.
+    pub executable: FileBlob,
+    /// The graph, as JSON (`topology_api::topology::Graph`), with the configuration.
+    pub graph: FileBlob,
+    /// Files that lie in each worker's folder.
+    pub files: BTreeMap<FileName, FileBlob>,
+    /// The arguments of the topology's author.
+    pub arguments: Vec<String>,
+    /// Whether all workers of the first plan were ready once: spouts may be active.
+    pub started: bool,
+    /// What shall become of it.
+    pub status: Status,
+}
+
+/// A blob with its length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBlob {
+    /// Its name.
+    pub hash: BlobHash,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// What shall become of a topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Status {
+    /// Spouts are asked.
+    Active,
+    /// Spouts are not asked.
+    Inactive {
+        /// Why: "deactivated", "input finished", or a fatal error.
+        reason: String,
+    },
+    /// It is on its way out.
+    Killed {
+        /// How far.
+        step: KillStep,
+        /// How long it may drain.
+        wait_ms: u64,
+        /// When the step ends at the latest.
+        deadline_ms: EpochMs,
+    },
+}
+
+/// A step of the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KillStep {
+    /// Spouts are not asked; it goes on when nothing is pending, or at the deadline.
+    Draining,
+    /// The plan is gone: workers stop, folders go; then the records go.
+    Removing,
+}
+
+impl Record for Topology {
+    const WHAT: &'static str = "topology record";
+    const FORMAT: u32 = 1;
+}
+
+/// What all workers of a topology know: a record of its own, so that who reads the others does not read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopologySecret {
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl Record for TopologySecret {
+    const WHAT: &'static str = "secret record";
+    const FORMAT: u32 = 1;
+}
+
+/// A name is taken for as long as its topology has records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameTaken {
+    /// By which submission.
+    pub topology: TopologyId,
+}
+
+impl Record for NameTaken {
+    const WHAT: &'static str = "name record";
+    const FORMAT: u32 = 1;
+}
+
+/// Counts the submissions of the cluster, for ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Submissions {
+    /// How many there were.
+    pub count: u64,
+}
+
+impl Record for Submissions {
+    const WHAT: &'static str = "count of submissions";
+    const FORMAT: u32 = 1;
+}

@@ -1,0 +1,338 @@
+//! Asks Nimbus: one HTTP request on a connection of its own, at the first of the seeds that answers.
+//!
+//! Not here: what is asked (the other modules). Invariant: every wait is bounded; what goes wrong says which addresses were
+//! tried and what each of them did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use worker_api::answer::Answer;
+use worker_api::ids::{BlobHash, SupervisorId};
+use worker_api::report::Report;
+
+use crate::API_FORMAT;
+use crate::cluster::Cluster;
+use crate::failure::{Failure, FailureKind};
+use crate::machine::{MachineAnswer, MachineReport};
+use crate::submission::{Blob, Kill, Submission, Submitted};
+use crate::topology::{Topology, TopologySummary};
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long a reply may take to begin, and each piece of a long one to come.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest JSON reply.
+const REPLY_BYTES: usize = 256 << 20;
+/// Bytes of a blob that go in one request.
+pub const UPLOAD_BYTES: usize = 4 << 20;
+/// Header with the number of [`API_FORMAT`].
+pub const API_HEADER: &str = "storm-api";
+/// Header with the position that an upload goes on at.
+pub const UPLOAD_OFFSET: &str = "upload-offset";
+/// Header with the length of the whole blob.
+pub const UPLOAD_LENGTH: &str = "upload-length";
+
+/// Asks the Nimbuses at these addresses; a cheap clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// `host:port`.
+    seeds: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answered.
+    #[error("cannot reach Nimbus at {}; start one by `storm nimbus`, or name where it is by `-c nimbus.seeds='[\"HOST\"]'`", tried(.0))]
+    Unreachable(Vec<(String, String)>),
+    /// It said no.
+    #[error(transparent)]
+    Refused(#[from] Failure),
+    /// What answered is no Nimbus of this version.
+    #[error("what listens at {address} does not answer as Nimbus does: {why}")]
+    Garbled {
+        /// Which address.
+        address: String,
+        /// What is odd.
+        why: String,
+    },
+    /// A file of ours.
+    #[error("{0}")]
+    File(String),
+}
+
+fn tried(addresses: &[(String, String)]) -> String {
+    let tried: Vec<String> = addresses.iter().map(|(address, why)| format!("{address} ({why})")).collect();
+    tried.join(", ")
+}
+
+/// How much of a blob Nimbus has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobState {
+    /// So many bytes of it, verified.
+    Complete(u64),
+    /// So many bytes; an upload goes on there.
+    Partial(u64),
+}
+
+impl Client {
+    /// For Nimbuses at these addresses, `host:port`.
+    pub fn new(seeds: Vec<String>) -> Self {
+        Client { seeds }
+    }
+
+    /// `GET /v1/cluster`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn cluster(&self) -> Result<Cluster, ClientError> {
+        self.get("/v1/cluster").await
+    }
+
+    /// `GET /v1/configuration`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn configuration(&self) -> Result<BTreeMap<String, Value>, ClientError> {
+        self.get("/v1/configuration").await
+    }
+
+    /// `GET /v1/topologies/ID`: by name or id.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn topology(&self, name_or_id: &str) -> Result<Topology, ClientError> {
+        self.get(&format!("/v1/topologies/{}", segment(name_or_id)?)).await
+    }
+
+    /// `POST /v1/topologies`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn submit(&self, submission: &Submission) -> Result<Submitted, ClientError> {
+        self.post("/v1/topologies", submission).await
+    }
+
+    /// `POST /v1/topologies/ID/activate`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn activate(&self, name_or_id: &str) -> Result<TopologySummary, ClientError> {
+        self.post(&format!("/v1/topologies/{}/activate", segment(name_or_id)?), &()).await
+    }
+
+    /// `POST /v1/topologies/ID/deactivate`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn deactivate(&self, name_or_id: &str) -> Result<TopologySummary, ClientError> {
+        self.post(&format!("/v1/topologies/{}/deactivate", segment(name_or_id)?), &()).await
+    }
+
+    /// `POST /v1/topologies/ID/kill`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn kill(&self, name_or_id: &str, kill: Kill) -> Result<TopologySummary, ClientError> {
+        self.post(&format!("/v1/topologies/{}/kill", segment(name_or_id)?), &kill).await
+    }
+
+    /// `POST /v1/supervisors/ID/report`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn report_machine(
+        &self,
+        id: &SupervisorId,
+        report: &MachineReport,
+    ) -> Result<MachineAnswer, ClientError> {
+        self.post(&format!("/v1/supervisors/{id}/report"), report).await
+    }
+
+    /// `POST /v1/workers/report`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn report_worker(&self, report: &Report) -> Result<Answer, ClientError> {
+        self.post("/v1/workers/report", report).await
+    }
+
+    /// `GET /v1/blobs`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn blobs(&self) -> Result<Vec<Blob>, ClientError> {
+        self.get("/v1/blobs").await
+    }
+
+    /// `HEAD /v1/blobs/HASH`; `None` if there is nothing of it.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn blob_state(&self, hash: &BlobHash) -> Result<Option<BlobState>, ClientError> {
+        let request = request(Method::HEAD, &format!("/v1/blobs/{hash}"), Bytes::new());
+        let (address, response) = self.ask(request).await?;
+        let number = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => match (number(UPLOAD_OFFSET), number(CONTENT_LENGTH.as_str())) {
+                (Some(offset), _) => Ok(Some(BlobState::Partial(offset))),
+                (None, Some(bytes)) => Ok(Some(BlobState::Complete(bytes))),
+                (None, None) => Err(garbled(address, "no length of the blob")),
+            },
+            // A reply to HEAD has no body to say why.
+            status => Err(garbled(address, format!("status {status}"))),
+        }
+    }
+
+    /// `PUT /v1/blobs/HASH`: one piece, at most [`UPLOAD_BYTES`], at `offset` of `length` bytes.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn upload(&self, hash: &BlobHash, offset: u64, length: u64, piece: Bytes) -> Result<(), ClientError> {
+        let mut request = request(Method::PUT, &format!("/v1/blobs/{hash}"), piece);
+        request.headers_mut().insert(UPLOAD_OFFSET, offset.into());
+        request.headers_mut().insert(UPLOAD_LENGTH, length.into());
+        let (address, response) = self.ask(request).await?;
+        whole(address, response).await.map(drop)
+    }
+
+    /// `GET /v1/blobs/HASH` from `offset` on; what comes is written to `to`. Gives how many bytes came. The caller checks
+    /// the hash.
+    ///
+    /// # Errors
+    /// Any; what was written before it stays.
+    pub async fn download(
+        &self,
+        hash: &BlobHash,
+        offset: u64,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<u64, ClientError> {
+        let mut request = request(Method::GET, &format!("/v1/blobs/{hash}"), Bytes::new());
+        if offset > 0 {
+            let from = format!("bytes={offset}-").parse().map_err(|_| garbled(String::new(), "range"))?;
+            request.headers_mut().insert(RANGE, from);
+        }
+        let (address, response) = self.ask(request).await?;
+        if !response.status().is_success() {
+            return whole(address, response).await.map(|_| 0);
+        }
+        let mut body = response.into_body();
+        let mut written = 0;
+        loop {
+            let frame = match timeout(ANSWER, body.frame()).await {
+                Ok(None) => return Ok(written),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(garbled(address, format!("the blob was cut short: {error}"))),
+                Err(_) => return Err(garbled(address, "the blob stopped coming")),
+            };
+            if let Ok(data) = frame.into_data() {
+                to.write_all(&data).await.map_err(|error| ClientError::File(format!("cannot keep a blob: {error}")))?;
+                written += data.len() as u64;
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let (address, response) = self.ask(request(Method::GET, path, Bytes::new())).await?;
+        parse(address.clone(), &whole(address, response).await?)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::File(error.to_string()))?;
+        let (address, response) = self.ask(request(Method::POST, path, body.into())).await?;
+        parse(address.clone(), &whole(address, response).await?)
+    }
+
+    /// Asks the seeds in turn, until one answers that does not send us to another.
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(String, Response<Incoming>), ClientError> {
+        let mut tried = Vec::new();
+        let mut followers = None;
+        for seed in &self.seeds {
+            match one(seed, request.clone()).await {
+                Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    followers = Some((seed.clone(), response));
+                }
+                Ok(response) => return Ok((seed.clone(), response)),
+                Err(why) => tried.push((seed.clone(), why)),
+            }
+        }
+        followers.ok_or(ClientError::Unreachable(tried))
+    }
+}
+
+fn garbled(address: String, why: impl Into<String>) -> ClientError {
+    ClientError::Garbled { address, why: why.into() }
+}
+
+/// What may stand in a path; names and ids are within it.
+fn segment(name_or_id: &str) -> Result<&str, ClientError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if !name_or_id.is_empty() && name_or_id.bytes().all(fits) && !name_or_id.contains("..") {
+        return Ok(name_or_id);
+    }
+    let shown: String = name_or_id.chars().flat_map(char::escape_default).take(200).collect();
+    Err(FailureKind::NotAlive.with(format!("there is no topology `{shown}`: no name or id is like that")).into())
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    // Paths are made of checked names.
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    request.headers_mut().insert(API_HEADER, API_FORMAT.into());
+    request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    request
+}
+
+async fn one(address: &str, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+    let host = address.parse().map_err(|_| "no host and port".to_owned())?;
+    request.headers_mut().insert(HOST, host);
+    let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
+    };
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // Drives the exchange; ends with it, or when its halves are dropped.
+    tokio::spawn(connection);
+    match timeout(ANSWER, sender.send_request(request)).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    }
+}
+
+/// The body of a success, or the failure that it tells of.
+async fn whole(address: String, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let status = response.status();
+    let body = match timeout(ANSWER, Limited::new(response.into_body(), REPLY_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return Err(garbled(address, error.to_string())),
+        Err(_) => return Err(garbled(address, "the reply stopped coming")),
+    };
+    if status.is_success() {
+        return Ok(body);
+    }
+    match serde_json::from_slice::<Failure>(&body) {
+        Ok(failure) => Err(failure.into()),
+        Err(_) => Err(garbled(address, format!("status {status}"))),
+    }
+}
+
+fn parse<T: DeserializeOwned>(address: String, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| garbled(address, error.to_string()))
+}

@@ -1,0 +1,33 @@
+//! How tools talk to Nimbus: HTTP and JSON on `nimbus.api.port` (6628).
+//!
+//! | route | request → reply | asked by |
+//! |---|---|---|
+//! | `GET /v1/cluster` | → [`Cluster`](cluster::Cluster) | CLI, UI |
+//! | `GET /v1/configuration` | → a JSON map, secrets hidden | CLI, UI |
+//! | `GET /v1/topologies/ID` | → [`Topology`](topology::Topology) | CLI, UI |
+//! | `POST /v1/topologies` | [`Submission`](submission::Submission) → [`Submitted`](submission::Submitted) | CLI |
+//! | `POST /v1/topologies/ID/activate`, `/deactivate` | → [`Topology`](topology::TopologySummary) | CLI, UI |
+//! | `POST /v1/topologies/ID/kill` | [`Kill`](submission::Kill) → [`Topology`](topology::TopologySummary) | CLI, UI |
+//! | `GET /v1/blobs` | → list of [`Blob`](submission::Blob) | CLI |
+//! | `HEAD /v1/blobs/HASH` | → length in `content-length`; `upload-offset` if it is not complete | CLI |
+//! | `PUT /v1/blobs/HASH` with `upload-offset` and `upload-length` | bytes from there on → 201 when complete and verified | CLI |
+//! | `GET /v1/blobs/HASH`, with `range: bytes=N-` | → bytes | Supervisors, CLI |
+//! | `POST /v1/supervisors/ID/report` | [`MachineReport`](machine::MachineReport) → [`MachineAnswer`](machine::MachineAnswer) | Supervisors, each second |
+//! | `POST /v1/workers/report` | [`Report`](worker_api::report::Report) → [`Answer`](worker_api::answer::Answer) | workers whose Supervisor is silent |
+//!
+//! `ID` is a topology's id or, where it is unambiguous, its name. Any failure is a [`Failure`](failure::Failure) with a status
+//! of 4xx or 5xx.
+//!
+//! Not here: answering (`nimbus`). Invariant: a route is spelled in [`client`] and in Nimbus's server, and nowhere else.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod cluster;
+pub mod failure;
+pub mod machine;
+pub mod submission;
+pub mod topology;
+
+/// The number of this API's format, in each request and reply as header `storm-api`. Another one is refused.
+pub const API_FORMAT: u32 = 1;

@@ -1,0 +1,58 @@
+//! Submitting a topology, and killing it.
+//!
+//! Not here: the checks (`nimbus::submission`). Invariant: blobs come first; a submission names them by their hashes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use worker_api::describe::Described;
+use worker_api::ids::{BlobHash, FileName, TopologyId, TopologyName};
+
+/// `POST /v1/topologies`: at most [`SUBMISSION_BYTES`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// What the user calls it.
+    pub name: TopologyName,
+    /// Who submits it, as far as is known.
+    pub owner: Option<String>,
+    /// What the executable said of itself.
+    pub described: Described,
+    /// The executable's blob.
+    pub executable: BlobHash,
+    /// Blobs that lie in each worker's folder.
+    pub files: BTreeMap<FileName, BlobHash>,
+    /// The arguments of the topology's author.
+    pub arguments: Vec<String>,
+}
+
+/// Longest submission in bytes.
+pub const SUBMISSION_BYTES: usize = 16 << 20;
+
+/// The topology is stored, and will run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The submission's id.
+    pub id: TopologyId,
+    /// What the user should know although nothing is wrong: a panic ends the process, fewer slots than wanted.
+    pub warnings: Vec<String>,
+}
+
+/// `POST /v1/topologies/ID/kill`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kill {
+    /// How long it may drain, in seconds; `None` for the message time-out.
+    pub wait_secs: Option<u64>,
+}
+
+/// A blob that Nimbus has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Its name.
+    pub hash: BlobHash,
+    /// Its length in bytes, as far as it is there.
+    pub bytes: u64,
+    /// Whether all of it is there.
+    pub complete: bool,
+    /// The topologies that use it, and what as: `executable`, `graph`, or the file's name.
+    pub used_by: BTreeMap<TopologyId, Vec<String>>,
+}
