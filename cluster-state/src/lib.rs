@@ -22,6 +22,7 @@ pub mod board;
 pub mod file;
 pub mod memory;
 pub mod paths;
+pub mod plans;
 pub mod records;
 pub mod store;
 pub mod zookeeper;
