@@ -12,12 +12,13 @@ use cluster_state::store::{Path, StoreError};
 use cluster_state::{paths, plans};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use topology_api::config::TopologySettings;
+use topology_api::ids::TaskId;
 use topology_api::topology::Graph;
-use worker_api::ids::{BlobHash, SupervisorId, TopologyId, TopologyName};
+use worker_api::ids::{BlobHash, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 use worker_api::plan::{Address, Placement, Plan, SlotPlan};
 
 use crate::blobs::{Blobs, Uses};
-use crate::scheduling::{Component, TopologyPlan};
+use crate::scheduling::{Component, PlannedWorker, TopologyPlan};
 use crate::submission::check_graph;
 
 /// Records that are read at once.
@@ -74,6 +75,8 @@ pub(crate) struct KnownPlan {
     pub(crate) plan: TopologyPlan,
     /// What workers are told.
     pub(crate) placement: Placement,
+    /// Where it has workers.
+    pub(crate) machines: BTreeSet<SupervisorId>,
 }
 
 /// The daemons that have a record.
@@ -96,6 +99,11 @@ impl KnownTopology {
     /// The blobs that it uses, with what as.
     pub(crate) fn uses(&self) -> Uses {
         uses(&self.record)
+    }
+
+    /// The workers of its plan, by index.
+    pub(crate) fn planned(&self) -> impl Iterator<Item = (WorkerIndex, &PlannedWorker)> {
+        (0..).map(WorkerIndex).zip(self.plan.iter().flat_map(|plan| &plan.plan.workers))
     }
 
     /// Whether its plan is to go, or is gone.
@@ -124,6 +132,12 @@ impl KnownGraph {
         KnownGraph { graph, settings, components }
     }
 
+    /// The component that a task is of.
+    pub(crate) fn component_of(&self, TaskId(task): TaskId) -> Option<&str> {
+        let after = self.graph.components.partition_point(|component| component.first_task <= task);
+        Some(self.graph.components.get(after.checked_sub(1)?)?.name.as_str())
+    }
+
     /// Reads a graph's blob.
     async fn read(blobs: &Blobs, hash: &BlobHash) -> Result<Self, String> {
         let json = blobs.read(hash).await.map_err(|failure| format!("its graph cannot be had: {failure}"))?;
@@ -144,9 +158,14 @@ impl KnownPlan {
             let slot = worker.slot.as_ref()?;
             Some(Address { host: slot.host.clone(), port: slot.port.0 })
         });
-        let placement =
-            Placement { version: plan.version, addresses: addresses.collect(), plan: Plan { workers: workers.collect() } };
-        KnownPlan { plan, placement }
+        let placement = Placement {
+            version: plan.version,
+            addresses: addresses.collect(),
+            plan: Plan { workers: workers.collect() },
+        };
+        let slots = plan.workers.iter().filter_map(|worker| worker.slot.as_ref());
+        let machines = slots.map(|slot| slot.supervisor.clone()).collect();
+        KnownPlan { plan, placement, machines }
     }
 }
 

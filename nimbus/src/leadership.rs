@@ -7,7 +7,7 @@
 //! Not here: what a leader does. Invariant: who holds a token led when its record was written; whether it still does is
 //! found out by the check.
 
-use cluster_state::board::{Board, ReadError};
+use cluster_state::board::{Board, Read, ReadError};
 use cluster_state::paths;
 use cluster_state::records::{Lead, Leader, Nimbus};
 use cluster_state::store::StoreError;
@@ -30,23 +30,35 @@ pub(crate) enum Election {
 /// If it has none.
 pub(crate) fn random_bytes() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
-    SysRng.try_fill_bytes(&mut bytes).map_err(|error| format!("the operating system gives no random bytes: {error}"))?;
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| format!("the operating system gives no random bytes: {error}"))?;
     Ok(bytes)
 }
 
-/// Says that this Nimbus is there, and leads if nobody else does.
+/// Says that this Nimbus is there, and leads if nobody else does. `held` is the token of the lead that it has already.
 ///
 /// # Errors
 /// If the cluster state does not answer, or the leader's record cannot be understood.
-pub(crate) async fn elect(board: &Board, me: &Nimbus) -> Result<Election, ReadError> {
+pub(crate) async fn elect(board: &Board, me: &Nimbus, held: Option<&BlobHash>) -> Result<Election, ReadError> {
     announce(board, me).await?;
     loop {
         let mut change = board.change();
-        if let Some(found) = board.read::<Leader>(&paths::leader()).await? {
-            if found.record.nimbus != me.id {
-                return Ok(Election::Lost(found.record));
+        if let Some(Read { record: found, .. }) = board.read::<Leader>(&paths::leader()).await? {
+            if found.nimbus != me.id {
+                if let Some(held) = held {
+                    // The leader's record was removed by hand: this guard must not let two of them write.
+                    match board.commit(board.change().delete(paths::lead(held))).await {
+                        Ok(()) | Err(StoreError::Conflict { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                return Ok(Election::Lost(found));
             }
-            change = change.delete(paths::leader()).delete(paths::lead(&found.record.token));
+            if held == Some(&found.token) {
+                return Ok(Election::Won(found.token));
+            }
+            change = change.delete(paths::leader()).delete(paths::lead(&found.token));
         }
         let token = BlobHash::of(random_bytes().map_err(StoreError::Refused)?);
         let leader = Leader { nimbus: me.id.clone(), host: me.host.clone(), port: me.port, token: token.clone() };

@@ -8,7 +8,7 @@
 
 use cluster_state::board::{Board, Change, ReadError};
 use cluster_state::paths;
-use cluster_state::records::{NameTaken, PlanHead, PlanPart, Record, Submissions, Topology, TopologySecret};
+use cluster_state::records::{NameTaken, PlanHead, Record, Submissions, Topology, TopologySecret};
 use cluster_state::store::{Conflict, Path, StoreError, Version};
 use worker_api::ids::{BlobHash, TopologyId, TopologyName};
 use worker_api::secret::Secret;
@@ -93,7 +93,7 @@ impl Writer {
         let (path, head) = (paths::topology(&before.id), paths::plan_head(&before.id));
         let version = self.unchanged(&path, before).await?;
         let mut change = self.change().set(path, after, version);
-        if self.exists::<PlanHead>(&head).await? {
+        if self.there(&paths::plan(&before.id), "head").await? {
             change = change.delete(head);
         }
         self.commit(change).await?;
@@ -134,7 +134,7 @@ impl Writer {
     /// Any.
     pub(crate) async fn remove(&self, id: &TopologyId, name: Option<&TopologyName>) -> Result<(), WriteError> {
         let mut change = self.change();
-        if self.there(&paths::plans(), id.as_str()).await? && self.there(&paths::plan(id), "head").await? {
+        if self.there(&paths::plan(id), "head").await? {
             change = change.delete(paths::plan_head(id));
         }
         for (folder, path) in [(paths::secrets(), paths::secret(id)), (paths::topologies(), paths::topology(id))] {
@@ -181,14 +181,6 @@ impl Writer {
         match self.board.read::<R>(path).await? {
             Some(found) if found.record == *known => Ok(found.version),
             _ => Err(changed(path.clone())),
-        }
-    }
-
-    async fn exists<R: Record>(&self, path: &Path) -> Result<bool, WriteError> {
-        match self.board.read::<R>(path).await {
-            Ok(found) => Ok(found.is_some()),
-            Err(ReadError::Unreadable { .. }) => Ok(true),
-            Err(error) => Err(error.into()),
         }
     }
 

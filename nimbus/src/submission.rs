@@ -53,7 +53,8 @@ pub(crate) fn check<'a>(
     let mut warnings = platform(submission, machines)?;
     if build.panic_aborts {
         warnings.push(
-            "the executable is built with `panic = \"abort\"`: a panic ends the whole worker, not one executor".to_owned(),
+            "the executable is built with `panic = \"abort\"`: a panic ends the whole worker, not one executor"
+                .to_owned(),
         );
     }
     let graph = &submission.described.graph;
@@ -175,9 +176,15 @@ fn names(graph: &Graph, problems: &mut Vec<String>) {
         let mut streams = BTreeSet::new();
         for stream in &component.streams {
             let wrong = wrong_name(&stream.name);
-            problems.extend(wrong.map(|why| format!("the name of stream {} of {} {why}", shown(&stream.name), shown(name))));
+            problems.extend(
+                wrong.map(|why| format!("the name of stream {} of {} {why}", shown(&stream.name), shown(name))),
+            );
             if !streams.insert(&stream.name) {
-                problems.push(format!("component {} has two streams with the name {}", shown(name), shown(&stream.name)));
+                problems.push(format!(
+                    "component {} has two streams with the name {}",
+                    shown(name),
+                    shown(&stream.name)
+                ));
             }
         }
     }
@@ -186,7 +193,9 @@ fn names(graph: &Graph, problems: &mut Vec<String>) {
 /// Task ids count from 1 over the components by name; each component has as many as it says.
 fn tasks(graph: &Graph, problems: &mut Vec<String>) {
     if !graph.components.is_sorted_by(|a, b| a.name < b.name) {
-        problems.push("its components are not sorted by name, so task ids would differ from those of its workers".to_owned());
+        problems.push(
+            "its components are not sorted by name, so task ids would differ from those of its workers".to_owned(),
+        );
         return;
     }
     let mut next = 1u64;
@@ -196,7 +205,9 @@ fn tasks(graph: &Graph, problems: &mut Vec<String>) {
             problems.push(format!("component {name} has {tasks} tasks; 1 to {COMPONENT_TASKS} are allowed"));
         }
         if executors == 0 || executors > tasks {
-            problems.push(format!("component {name} has {executors} executors for {tasks} tasks; 1 to {tasks} are allowed"));
+            problems.push(format!(
+                "component {name} has {executors} executors for {tasks} tasks; 1 to {tasks} are allowed"
+            ));
         }
         if u64::from(component.first_task) != next {
             problems.push(format!("the tasks of component {name} begin at {}; {next} is next", component.first_task));
@@ -218,7 +229,9 @@ fn input(bolt: &ComponentGraph, input: &InputGraph, by_name: &BTreeMap<&str, &Co
         return Some(format!("bolt {name} subscribes to stream {stream} of {source}, which it does not emit"));
     };
     if declared.direct != (input.grouping == Grouping::Direct) {
-        return Some(format!("bolt {name} subscribes to stream {stream} of {source}: direct grouping and direct streams go together"));
+        return Some(format!(
+            "bolt {name} subscribes to stream {stream} of {source}: direct grouping and direct streams go together"
+        ));
     }
     let (Grouping::Fields(fields) | Grouping::PartialKey(fields)) = &input.grouping else { return None };
     let missing = fields.iter().find(|field| !declared.fields.contains(field))?;
