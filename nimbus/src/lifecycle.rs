@@ -110,7 +110,7 @@ pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Chang
         }
         // The clock was set back, or is another leader's: it waits no longer than it was told to.
         (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms }) if deadline_ms - now_ms > *wait_ms => {
-            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms + wait_ms })
+            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
         }
         (Event::Unnamed, Status::Killed { step: Removing, .. }) => Change::RemoveRecords,
         (
