@@ -54,7 +54,8 @@ pub struct TopologyDetails {
     pub leaving: bool,
     /// The plan that holds.
     pub plan: Option<TopologyPlan>,
-    /// Slots that failed their workers again and again: a worker that is still there goes elsewhere.
+    /// Slots that failed their workers again and again: a worker that is still there goes elsewhere. Whoever passes one
+    /// drops it once the plan names another slot, or none, for its worker.
     pub failing: BTreeMap<WorkerIndex, (SupervisorId, Port)>,
 }
 

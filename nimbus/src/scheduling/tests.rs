@@ -458,8 +458,10 @@ proptest! {
             let again = schedule(&machines, &topologies);
             prop_assert_eq!(texts(&again), Vec::<String>::new(), "own output is changed");
             prop_assert_eq!(again.sentences, round.sentences);
-            for topology in &topologies {
+            for topology in &mut topologies {
                 if let Some(plan) = &topology.plan {
+                    let places = places(plan);
+                    topology.failing.retain(|worker, slot| places[usize::from(worker.0)].as_ref() == Some(slot));
                     let records = plan.records().unwrap();
                     prop_assert_eq!(&TopologyPlan::try_from(&whole(&records)).unwrap(), plan);
                 }
