@@ -183,7 +183,7 @@ impl FailingWorkers {
         self.workers.range(all).filter_map(due).collect()
     }
 
-    /// The plan has moved a worker because of that.
+    /// The plan names another slot, or none, for a worker that was to move.
     pub fn moved(&mut self, topology: &TopologyId, worker: WorkerIndex, now_ms: u64) {
         if let Some(failing) = self.workers.get_mut(&(topology.clone(), worker)) {
             let interval_ms = FIRST_INTERVAL_MS.saturating_mul(1 << failing.moves.min(16)).min(LONGEST_INTERVAL_MS);
@@ -289,6 +289,17 @@ mod tests {
         until(&mut machines, 154);
         assert_eq!(states(&machines), [Unavailable; 3]);
         until(&mut machines, 155);
+        assert_eq!(states(&machines), [Dead; 3]);
+
+        // Who was heard before is given the same time.
+        let mut machines = listening();
+        until(&mut machines, 120);
+        machines.heard_supervisor(&id("a"), 120_000);
+        until(&mut machines, 149);
+        machines.listen_anew(149_500);
+        machines.tick(150_000);
+        assert_eq!(states(&machines), [Unavailable; 3]);
+        until(&mut machines, 180);
         assert_eq!(states(&machines), [Dead; 3]);
 
         let mut machines = listening();

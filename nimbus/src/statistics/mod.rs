@@ -297,3 +297,6 @@ fn keep_error(errors: &mut VecDeque<ComponentError>, error: ComponentError) {
         errors.pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests;

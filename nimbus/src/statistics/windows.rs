@@ -58,6 +58,11 @@ impl Windows {
         let buckets = self.0.iter().find(|buckets| buckets.window == window)?;
         Some(buckets.sum(buckets.number(now_ms)))
     }
+
+    #[cfg(test)]
+    pub(super) fn full_buckets(&self) -> [usize; 3] {
+        self.0.each_ref().map(|buckets| buckets.full.len())
+    }
 }
 
 impl Buckets {
