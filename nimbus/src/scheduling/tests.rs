@@ -58,7 +58,8 @@ fn text(plan: &TopologyPlan) -> String {
     let executor = |tasks: &Vec<TaskId>| tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let worker = |worker: &PlannedWorker| {
         let executors: Vec<String> = worker.executors.iter().map(executor).collect();
-        let slot = worker.slot.as_ref().map_or("-".to_owned(), |slot| format!("{}:{}", slot.supervisor, slot.port));
+        let slot =
+            worker.slot.as_ref().map_or_else(|| "-".to_owned(), |slot| format!("{}:{}", slot.supervisor, slot.port));
         format!("{slot}@{}[{}]", worker.version, executors.join("|"))
     };
     let workers: Vec<String> = plan.workers.iter().map(worker).collect();

@@ -294,7 +294,7 @@ fn an_executor_shows_how_it_is_now() {
     assert_eq!(shown.inbox, Waiting { tuples: 3, bytes: 40 });
     assert_eq!(Window::ALL.map(|window| shown.windows[&window].pending), [12; 4]);
 
-    assert_eq!(executor(&statistics, 37_999).doing.is_some(), true);
+    assert!(executor(&statistics, 37_999).doing.is_some());
     let silent = executor(&statistics, 38_000);
     assert_eq!((silent.doing, silent.uptime_ms, silent.inbox), (None, None, Waiting::default()));
     assert_eq!(silent.windows[&Window::AllTime].pending, 0);
