@@ -153,13 +153,9 @@ struct Failing {
 impl FailingWorkers {
     /// What a Supervisor says of a slot's worker.
     pub fn heard(&mut self, supervisor: &SupervisorId, port: Port, worker: &SlotWorker) {
-        let key = (worker.topology.clone(), worker.worker);
-        let failing = self.workers.entry(key.clone()).or_insert_with(|| Failing {
-            life: worker.life,
-            slot: None,
-            moves: 0,
-            not_before_ms: 0,
-        });
+        // One for each worker of a plan: a slot that it has left may speak of it for long.
+        let unknown = || Failing { life: worker.life, slot: None, moves: 0, not_before_ms: 0 };
+        let failing = self.workers.entry((worker.topology.clone(), worker.worker)).or_insert_with(unknown);
         if worker.life < failing.life {
             return;
         }
@@ -168,8 +164,8 @@ impl FailingWorkers {
         let lives_ms = reported.map_or(0, |report| report.uptime_us / 1000);
         let fails = lives_ms < SHORT_LIFE_MS && is_series(worker);
         failing.slot = fails.then(|| (supervisor.clone(), port));
-        if lives_ms >= HEALED_MS || (failing.moves == 0 && !fails) {
-            self.workers.remove(&key);
+        if lives_ms >= HEALED_MS {
+            (failing.moves, failing.not_before_ms) = (0, 0);
         }
     }
 
@@ -457,6 +453,12 @@ mod tests {
         failing.heard(&a, Port(6701), &alive(worker(life(2, 7), &SERIES), 600));
         failing.heard(&a, Port(6701), &worker(life(2, 12), &SERIES));
         assert_eq!(failing.to_move(&topology, 1_000).len(), 1);
+        failing.heard(&a, Port(6700), &worker(life(1, 6), &SERIES));
+        assert_eq!(
+            failing.to_move(&topology, 1_000),
+            [(WorkerIndex(0), (a, Port(6701)))].into(),
+            "the slot that it left still speaks of it"
+        );
         failing.forget(&topology);
         assert_eq!(failing.to_move(&topology, 1_000), BTreeMap::new());
     }

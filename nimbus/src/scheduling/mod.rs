@@ -211,8 +211,9 @@ fn executors(components: &[Component]) -> Vec<Vec<TaskId>> {
         let executors = executors.max(1).min(tasks);
         for executor in 0..executors {
             let count = tasks / executors + u32::from(executor < tasks % executors);
-            all.push((first..first + count).map(TaskId).collect());
-            first += count;
+            let end = first.saturating_add(count);
+            all.push((first..end).map(TaskId).collect());
+            first = end;
         }
     }
     all
