@@ -95,9 +95,11 @@ impl Process {
             (Some(record), None) => record.slots.clone(),
             (None, None) => used.iter().copied().collect(),
         };
-        let host = reported.map(|reported| reported.report.host.clone()).or(record.map(|record| record.host.clone()));
-        let version =
-            reported.map(|reported| reported.report.version.clone()).or(record.map(|record| record.version.clone()));
+        let host =
+            reported.map(|reported| reported.report.host.clone()).or_else(|| record.map(|record| record.host.clone()));
+        let version = reported
+            .map(|reported| reported.report.version.clone())
+            .or_else(|| record.map(|record| record.version.clone()));
         MachineSummary {
             id: id.clone(),
             host: host.or(planned_host).unwrap_or_default(),
@@ -233,7 +235,7 @@ impl Process {
             host: planned.slot.as_ref().map(|slot| slot.host.clone()),
             port: planned.slot.as_ref().map(|slot| slot.port),
             slot: seen.slot,
-            life: report.map(|report| report.life).or(seen.worker.map(|worker| worker.life)),
+            life: report.map(|report| report.life).or_else(|| seen.worker.map(|worker| worker.life)),
             pid: report.map(|report| report.pid),
             stage: report.map(|report| report.stage),
             uptime_ms: report.map(|report| report.uptime_us / 1000 + age.unwrap_or(0)),

@@ -36,7 +36,7 @@ async fn an_upload_goes_on_where_it_was_left() {
     assert_eq!(client.blob_state(&hash).await.unwrap(), Some(BlobState::Complete(10)));
     assert_eq!(fixture.blob_files(), [hash.to_string()]);
 
-    for (from, expected) in [(0, &BLOB[..]), (7, &BLOB[7..])] {
+    for (from, expected) in [(0, BLOB), (7, &BLOB[7..])] {
         let mut came = Vec::new();
         assert_eq!(client.download(&hash, from, &mut came).await.unwrap(), expected.len() as u64);
         assert_eq!(came, expected);
