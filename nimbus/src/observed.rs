@@ -228,12 +228,17 @@ impl Observed {
         self.gone.remove(id);
     }
 
-    /// Only these topologies and machines are there.
+    /// Only these topologies are there.
     pub(crate) fn retain(&mut self, topologies: &BTreeSet<&TopologyId>) {
         let heard = self.direct.keys().chain(self.gone.keys());
         let gone: Vec<TopologyId> = heard.filter(|id| !topologies.contains(id)).cloned().collect();
         gone.iter().for_each(|id| self.forget(id));
-        let known: BTreeSet<SupervisorId> = self.machines.ids().cloned().collect();
+    }
+
+    /// Which Supervisors have their record now, and which machines plans name: of others that are dead nothing is kept.
+    pub(crate) fn known_machines(&mut self, recorded: &BTreeSet<SupervisorId>, planned: &BTreeSet<SupervisorId>) {
+        self.machines.known(recorded, planned);
+        let known: BTreeSet<&SupervisorId> = self.machines.ids().collect();
         self.reports.retain(|id, _| known.contains(id));
     }
 }

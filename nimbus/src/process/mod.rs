@@ -398,7 +398,7 @@ impl Process {
         let recorded = known.daemons.supervisors.keys().cloned().collect();
         let plans = known.topologies.values().filter_map(|topology| topology.plan.as_ref());
         let planned = plans.flat_map(|plan| plan.machines.iter().cloned()).collect();
-        self.observed.machines.known(&recorded, &planned);
+        self.observed.known_machines(&recorded, &planned);
     }
 
     fn touch_all(&mut self) {

@@ -93,21 +93,25 @@ async fn a_lost_session_is_followed_by_another_lead_that_changes_no_plan() {
 #[tokio::test]
 async fn a_leader_whose_guard_is_gone_writes_nothing() {
     let fixture = Fixture::start().await;
-    fixture.submit("t").await.unwrap();
+    let id = fixture.submit("t").await.unwrap().id;
     let board = fixture.board();
-    let leader = board.read::<Leader>(&paths::leader()).await.unwrap().unwrap().record;
-    // Its session ended, and it has not heard of it yet.
-    board.commit(board.change().delete(paths::lead(&leader.token)).delete(paths::leader())).await.unwrap();
-    let refused = fixture.client.deactivate("t").await;
-    // Refused by the guard, or done under a new lead: never under the old one.
-    if let Err(error) = refused {
-        assert_eq!(refusal::<()>(Err(error)).0, FailureKind::NotLeader);
-    }
-    let next =
-        eventually(|| async { board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token) })
-            .await;
-    assert!(next != leader.token);
+    let leader = async || board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token);
+    let before = board.read::<Topology>(&paths::topology(&id)).await.unwrap().unwrap();
+    let token = leader().await.unwrap();
+    // As if its session had ended without its noticing.
+    board.commit(board.change().delete(paths::lead(&token))).await.unwrap();
+    let (kind, said) = refusal(fixture.client.deactivate("t").await);
+    assert_eq!(kind, FailureKind::NotLeader);
+    assert!(said.starts_with("this Nimbus does not lead any more: "), "{said}");
+    assert_eq!(board.read::<Topology>(&paths::topology(&id)).await.unwrap().unwrap(), before);
+    // It leads again under another guard, and then it writes.
+    eventually(|| async { leader().await.filter(|next| *next != token) }).await;
+    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
     assert_eq!(fixture.client.deactivate("t").await.unwrap().status, StatusWord::Inactive);
+    // A leader's record that is gone is made again, too.
+    let token = leader().await.unwrap();
+    board.commit(board.change().delete(paths::leader())).await.unwrap();
+    eventually(|| async { leader().await.filter(|next| *next != token) }).await;
 }
 
 #[tokio::test]
