@@ -1,6 +1,11 @@
 //! Who decides: takes submissions, turns topologies and machines into plans, and follows topologies to their end.
 //!
-//! Not here: what tools ask (`nimbus_api`), records (`cluster_state`).
+//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`. Around them one loop that owns all state
+//! (`process`), with what the records say (`knowledge`, `publish`, `leadership`), what is heard (`observed`), blobs on disk
+//! (`blobs`), and the HTTP API (`server`, `views`).
+//!
+//! Not here: what tools ask (`nimbus_api`), records (`cluster_state`). Invariant: all that must outlive this process is in the
+//! records and the blobs; the rest comes back with one report of each machine.
 #![forbid(unsafe_code)]
 
 mod blobs;

@@ -295,3 +295,26 @@ pub(crate) fn unreadable_summary(id: &TopologyId, topology: &Unreadable) -> Topo
         plan: PlanVersion(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let shown = |value: Value| hidden(&serde_json::from_value(value).unwrap());
+        let found = shown(json!({
+            "storm.zookeeper.auth.payload": "user:hush", "my.Password": 7, "api-token": ["hush"], "empty.secret": null,
+            "sink": {"url": "http://x", "credentials": {"user": "u"}}, "list": [{"passwd": "hush", "port": 1}], "a.b": "c",
+        }));
+        assert_eq!(
+            serde_json::to_value(found).unwrap(),
+            json!({
+                "storm.zookeeper.auth.payload": "*****", "my.Password": "*****", "api-token": "*****", "empty.secret": null,
+                "sink": {"url": "http://x", "credentials": "*****"}, "list": [{"passwd": "*****", "port": 1}], "a.b": "c",
+            })
+        );
+    }
+}
