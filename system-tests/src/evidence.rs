@@ -108,7 +108,8 @@ impl Evidence {
                 match self.written.get(&place) {
                     None => problems.push(format!("missing: line {offset}, word {index}, `{word}`")),
                     Some(found) if found.len() != 1 || !found.contains_key(&word) => {
-                        problems.push(format!("wrong: line {offset}, word {index} is `{word}`, and {found:?} was written"));
+                        problems
+                            .push(format!("wrong: line {offset}, word {index} is `{word}`, and {found:?} was written"));
                     }
                     Some(_) => {}
                 }

@@ -6,5 +6,6 @@
 //! Not here: the tests (`tests/it`). Invariant: nothing is judged by a topology's memory, or by what a daemon says of itself.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod evidence;
 pub mod fault_topology;
