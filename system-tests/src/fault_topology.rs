@@ -112,6 +112,7 @@ struct Lines {
     fails: Option<File>,
     started: Option<std::time::Instant>,
     emitted: u64,
+    heard: bool,
 }
 
 impl Lines {
@@ -130,6 +131,7 @@ impl Lines {
             fails: None,
             started: None,
             emitted: 0,
+            heard: false,
         }
     }
 
@@ -188,7 +190,9 @@ impl Spout for Lines {
         while self.acked.remove(&self.frontier) {
             self.frontier += self.step;
         }
-        if self.frontier >= self.written_frontier + 50 * self.step || self.frontier >= self.lines {
+        // The first ack of a life at once, so that others see when it is alive.
+        let first = !std::mem::replace(&mut self.heard, true);
+        if first || self.frontier >= self.written_frontier + 50 * self.step || self.frontier >= self.lines {
             self.write_frontier();
         }
     }
