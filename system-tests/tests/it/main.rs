@@ -1,5 +1,7 @@
 //! Whole clusters under faults: see the modules.
 #![forbid(unsafe_code)]
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
 
 mod cleanup;
 mod faults;
@@ -33,9 +35,9 @@ async fn reaches(cluster: &Cluster, evidence: &Path, of: u64) -> anyhow::Result<
 
 /// Waits until every line is acked, and gives the evidence.
 async fn completes(cluster: &Cluster, folder: &Path, lines: u64) -> anyhow::Result<Evidence> {
-    let all = cluster.wait(&format!("all {lines} lines are acked"), async |_| {
-        Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines, 2))
-    });
+    let what = format!("all {lines} lines are acked");
+    let all =
+        cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines, 2)));
     match all.await {
         Ok(evidence) => Ok(evidence),
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 use system_tests::cluster::{Cluster, claim_port, get_json};
 use zookeeper_server::ZooKeeper;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use nimbus_api::topology::StatusWord;
 use rustix::process::Signal;
 use system_tests::cluster::{Cluster, command_line, executables, lives, signal};

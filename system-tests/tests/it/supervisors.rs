@@ -1,8 +1,8 @@
 //! Supervisors die, and their workers do not care.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use rustix::process::Signal;
-use system_tests::cluster::{Cluster, signal};
+use system_tests::cluster::signal;
 
 use crate::faults::{distributed, start_all};
 use crate::{completes, reaches, run};
