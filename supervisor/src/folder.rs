@@ -25,12 +25,12 @@ use rand::TryRng;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use worker_api::ids::{Incarnation, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{Incarnation, Port, SupervisorId, TopologyId};
 use worker_api::report::Report;
 
 use crate::clock::epoch_ms;
 use crate::reconcile::{Followed, Following};
-use crate::slot::Resident;
+use crate::slot::{Assignment, Resident};
 
 /// The number of the format of records. Another one is not read.
 const FORMAT: u32 = 1;
@@ -43,7 +43,7 @@ pub(crate) struct SlotRecord {
     /// Who may live in it.
     pub(crate) resident: Option<Resident>,
     /// Whom the rest speaks of: who is in it, or was last.
-    pub(crate) worker: Option<(TopologyId, WorkerIndex)>,
+    pub(crate) of: Option<Assignment>,
     /// How its last lives ended, oldest first.
     pub(crate) ends: Vec<WorkerEnd>,
     /// How many of them there were.
@@ -53,14 +53,18 @@ pub(crate) struct SlotRecord {
 impl SlotRecord {
     /// Before a start.
     pub(crate) fn begin(&mut self, resident: Resident) {
-        let worker = (resident.of.topology.clone(), resident.of.worker);
-        if self.worker.as_ref() != Some(&worker) {
+        if !self.is_of(&resident.of) {
             self.ends.clear();
             self.restarts = 0;
         }
-        self.worker = Some(worker);
+        self.of = Some(resident.of.clone());
         self.incarnation = resident.incarnation;
         self.resident = Some(resident);
+    }
+
+    /// Whether the ends are of this worker, be it by an older plan.
+    pub(crate) fn is_of(&self, of: &Assignment) -> bool {
+        self.of.as_ref().is_some_and(|own| own.topology == of.topology && own.worker == of.worker)
     }
 
     /// After an end.
@@ -78,10 +82,10 @@ impl SlotRecord {
     }
 }
 
+/// A file. Its content is a map of its own, as numbers that are keys in it would not be read back out of a flattened one.
 #[derive(Serialize, Deserialize)]
 struct Filed<T> {
     format: u32,
-    #[serde(flatten)]
     content: T,
 }
 
@@ -207,7 +211,10 @@ impl Folder {
     /// # Errors
     /// In a sentence.
     pub(crate) fn write_report(&self, port: Port, report: &Report) -> Result<(), String> {
-        write_json(&self.slot(port).join("report.json"), report)
+        // Not waited for: after a fall of the machine an older one does.
+        let path = self.slot(port).join("report.json");
+        let json = json(&path, report)?;
+        put(&path, &json, false)
     }
 
     /// Removes the last report of a slot's worker.
@@ -300,15 +307,21 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), String> {
 /// # Errors
 /// In a sentence.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    put(path, bytes, true)
+}
+
+fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
     let new = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&new, path)?;
         match path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
+            Some(folder) if sync => File::open(folder)?.sync_all(),
+            _ => Ok(()),
         }
     };
     write().map_err(|error| {
@@ -330,10 +343,14 @@ pub(crate) fn in_words(error: &io::Error) -> String {
 }
 
 fn write_json(path: &Path, content: &impl Serialize) -> Result<(), String> {
+    write_file(path, &json(path, content)?)
+}
+
+fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, String> {
     let json = serde_json::to_vec_pretty(&Filed { format: FORMAT, content });
     let mut json = json.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     json.push(b'\n');
-    write_file(path, &json)
+    Ok(json)
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {

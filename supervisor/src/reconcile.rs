@@ -67,9 +67,7 @@ impl Followed {
 
     /// What it wants of this machine's slots.
     fn wants(&self) -> impl Iterator<Item = (Port, Assignment)> + '_ {
-        let removing = matches!(self.topology.status, Status::Killed { step: KillStep::Removing, .. });
-        let slots = if removing { None } else { Some(&self.slots) };
-        slots.into_iter().flatten().map(|(port, placed)| {
+        self.slots.iter().map(|(port, placed)| {
             let topology = self.topology.id.clone();
             (*port, Assignment { topology, worker: placed.worker, plan: placed.version })
         })
@@ -79,6 +77,9 @@ impl Followed {
 /// What is followed after this was seen: all of it, with a plan that is not older than the one before.
 pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
     let mut after = seen.here.clone();
+    after.retain(|_, followed| {
+        !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. })
+    });
     for (id, older) in before {
         match after.get_mut(id) {
             Some(newer) if newer.placement.version < older.placement.version => {

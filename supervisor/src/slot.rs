@@ -185,7 +185,8 @@ impl Slot {
         // It may be alive and report, or have ended meanwhile: the first look tells.
         let starting = |resident| Phase::Starting { resident, since: now, until: now + limits.silence, look: now };
         let phase = resident.map_or(Phase::Empty, starting);
-        Slot { limits, wanted: None, incarnation, phase, furnished, short_lives: 0, trouble: None }
+        // Until it is known what is wanted, it is what was.
+        Slot { limits, wanted: furnished.clone(), incarnation, phase, furnished, short_lives: 0, trouble: None }
     }
 
     /// What it is doing.
