@@ -49,6 +49,9 @@ const CAUSE_BYTES: usize = 500;
 
 /// How often the lock is tried: who looks whether it is held has it for an instant.
 const LOCK_TRIES: u32 = 10;
+/// How often an executable is tried that is open for writing. It is complete, but while another thread of who wrote it starts
+/// a process, that one has it open for an instant.
+const BUSY_TRIES: u32 = 10;
 /// How often the end is written before it is given up.
 const END_TRIES: u32 = 10;
 /// Between two tries.
@@ -284,7 +287,15 @@ impl Orders {
         command.current_dir(&self.work_folder).process_group(0);
         command.stdin(lock.try_clone().map_err(failed(attempted))?);
         command.stdout(log.try_clone().map_err(failed(attempted))?).stderr(Stdio::from(log));
-        command.spawn().map_err(|error| match error.raw_os_error() {
+        let mut spawned = command.spawn();
+        for _ in 1..BUSY_TRIES {
+            match &spawned {
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => pause(),
+                _ => break,
+            }
+            spawned = command.spawn();
+        }
+        spawned.map_err(|error| match error.raw_os_error() {
             Some(errno) => Answer::CannotRun { errno },
             None => failed(format!("run the executable {}", self.executable.display()))(error),
         })

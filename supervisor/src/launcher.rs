@@ -70,9 +70,11 @@ impl Launcher {
     /// [`LaunchError`].
     pub async fn start(&self, start: &Start) -> Result<(), LaunchError> {
         let environment = environment(std::env::vars_os(), &start.environment)?;
-        let keeper = |error| LaunchError::Keeper {
-            slot_folder: start.slot_folder.clone(),
-            found: format!("its executable {} cannot be run: {error}", self.keeper.display()),
+        let silent =
+            |found| LaunchError::Keeper { keeper: self.keeper.clone(), slot_folder: start.slot_folder.clone(), found };
+        let keeper = |error: io::Error| {
+            let remedy = error.raw_os_error().and_then(remedy);
+            silent(remedy.map_or_else(|| error.to_string(), str::to_owned))
         };
         let mut command = tokio::process::Command::new(absolute(&self.keeper).map_err(keeper)?);
         command.arg("keeper");
@@ -99,7 +101,7 @@ impl Launcher {
                 "" => format!("it ended without a word ({how})"),
                 said => format!("it ended ({how}) and said `{said}`"),
             };
-            return Err(LaunchError::Keeper { slot_folder: start.slot_folder.clone(), found });
+            return Err(silent(found));
         };
         // Its end is heard of by its record; this only takes it off the process table.
         tokio::spawn(async move { child.wait().await });
@@ -184,8 +186,10 @@ pub enum LaunchError {
         found: String,
     },
     /// The keeper itself did not run, or did not answer.
-    #[error("cannot start the keeper of the slot {}: {found}", .slot_folder.display())]
+    #[error("cannot start {} as the keeper of the slot {}: {found}", .keeper.display(), .slot_folder.display())]
     Keeper {
+        /// Its executable.
+        keeper: PathBuf,
         /// The slot.
         slot_folder: PathBuf,
         /// What was seen of it.

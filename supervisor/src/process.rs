@@ -125,7 +125,13 @@ impl Process {
             Err(error) => return Err(error),
         };
         // Looked at after it is held: were it another one, this beginning would be gone from the machine.
-        Ok((Seen::at(seen.pid)? == Some(seen)).then_some(process))
+        Ok((Seen::at(seen.pid)? == Some(seen) && !process.has_ended()?).then_some(process))
+    }
+
+    /// Whether it has: it may be on the process table still, if nobody asked yet how it ended.
+    fn has_ended(&self) -> io::Result<bool> {
+        let mut end = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        Ok(poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
     }
 }
 
