@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -167,12 +167,9 @@ impl Fetch {
             remove_file(&self.whole)?;
         }
         let kept = |error: &io::Error| format!("cannot keep the blob {short}: {}", in_words(error));
-        let mut options = tokio::fs::OpenOptions::from({
-            let mut options = fs::OpenOptions::new();
-            options.create(true).append(true).mode(0o600);
-            options
-        });
-        let mut file = options.open(&self.part).await.map_err(|error| kept(&error))?;
+        let mut file = tokio::fs::OpenOptions::new();
+        let file = file.create(true).append(true).mode(0o600).open(&self.part);
+        let mut file = file.await.map_err(|error| kept(&error))?;
         let had = file.metadata().await.map_err(|error| kept(&error))?.len();
         if had < self.bytes {
             let came = self.client.download(hash, had, &mut file).await;

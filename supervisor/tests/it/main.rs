@@ -1,3 +1,5 @@
 //! What the Supervisor does with real processes.
 
+mod cluster;
 mod keeper;
+mod slots;
