@@ -3,4 +3,6 @@
 // Clippy sees that it is in a test only in the test functions themselves.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod keeper;
+mod slots;
