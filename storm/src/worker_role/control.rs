@@ -277,3 +277,195 @@ impl Control {
         effects.push(Effect::Report { head, to_nimbus });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use worker_api::answer::ANSWER_FORMAT;
+    use worker_api::ids::{Incarnation, Life};
+    use worker_api::plan::SlotPlan;
+
+    use super::*;
+
+    const ME: WorkerIndex = WorkerIndex(1);
+
+    fn placement(version: u64, slots: [u64; 2], tasks: [u32; 2]) -> Placement {
+        let slot = |(version, task)| SlotPlan {
+            version: PlanVersion(version),
+            executors: vec![vec![topology_api::ids::TaskId(task)]],
+        };
+        Placement {
+            version: PlanVersion(version),
+            plan: Plan { workers: slots.into_iter().zip(tasks).map(slot).collect() },
+            addresses: vec![None, None],
+        }
+    }
+
+    fn answer(spouts: Spouts, placement: Option<Placement>) -> Answer {
+        Answer { format: ANSWER_FORMAT, slot: Slot::Kept, spouts, placement, gone: Vec::new() }
+    }
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn ready() -> Seen {
+        Seen { ready: true, drained: true, ..Seen::default() }
+    }
+
+    /// A report in short.
+    fn report(number: u64, stage: Stage, spouts: Spouts, drained: bool) -> Effect {
+        let head = Head { number, placement: PlanVersion(1), stage, spouts, drained, fatal: None };
+        Effect::Report { head, to_nimbus: false }
+    }
+
+    fn control(spouts: Spouts) -> Control {
+        Control::new(ME, &placement(1, [1, 1], [1, 2]), spouts)
+    }
+
+    /// One that has reported at 0 that it is ready and inactive, and again that it is active.
+    fn active() -> Control {
+        let mut control = control(Spouts::Active);
+        let effects = control.step(ms(0), &ready(), None);
+        assert_eq!(effects, [Effect::Activate, report(1, Stage::Ready, Spouts::Active, false)]);
+        control
+    }
+
+    /// What it sees while its spouts are asked.
+    fn busy() -> Seen {
+        Seen { ready: true, ..Seen::default() }
+    }
+
+    #[test]
+    fn spouts_are_asked_once_all_are_ready_and_go_on_when_a_peer_is_away() {
+        let mut control = control(Spouts::Inactive);
+        let waits = Seen { drained: true, ..Seen::default() };
+        assert_eq!(control.step(ms(0), &waits, None), [report(1, Stage::Starting, Spouts::Inactive, true)]);
+        let activate = || Some(Event::Supervisor(answer(Spouts::Active, None)));
+        assert_eq!(control.step(ms(10), &waits, activate()), []);
+        let starts = [Effect::Activate, report(2, Stage::Ready, Spouts::Active, false)];
+        assert_eq!(control.step(ms(20), &ready(), None), starts);
+        // To hear it again, or a peer that has gone, changes nothing.
+        assert_eq!(control.step(ms(30), &Seen::default(), activate()), []);
+        let stops = [Effect::Deactivate, report(3, Stage::Ready, Spouts::Inactive, false)];
+        let deactivate = Event::Supervisor(answer(Spouts::Inactive, None));
+        assert_eq!(control.step(ms(40), &busy(), Some(deactivate)), stops);
+        assert_eq!(control.next_step(ms(40), &busy()), ms(50));
+        assert_eq!(control.step(ms(50), &ready(), None), [report(4, Stage::Ready, Spouts::Inactive, true)]);
+        assert_eq!(control.next_step(ms(50), &ready()), ms(1050));
+    }
+
+    #[test]
+    fn it_reports_each_second_at_least_and_for_a_newer_plan_at_once() {
+        let mut control = active();
+        assert_eq!(control.next_step(ms(0), &busy()), ms(1000));
+        assert_eq!(control.step(ms(999), &busy(), None), []);
+        assert_eq!(control.step(ms(1000), &busy(), None), [report(2, Stage::Ready, Spouts::Active, false)]);
+        let newer = Seen { newer_plan: Some(PlanVersion(3)), ..busy() };
+        assert_eq!(control.step(ms(1100), &newer, None), [report(3, Stage::Ready, Spouts::Active, false)]);
+        assert_eq!(control.step(ms(1200), &newer, None), []);
+        let ended = Seen { ended: true, ..newer };
+        assert_eq!(control.step(ms(1300), &ended, None), [report(4, Stage::Ended, Spouts::Active, false)]);
+    }
+
+    #[test]
+    fn nimbus_hears_it_every_two_seconds_while_the_supervisor_is_silent() {
+        let mut control = active();
+        let mut told = Vec::new();
+        for second in 1..=8 {
+            for effect in control.step(ms(1000 * second), &busy(), None) {
+                if matches!(effect, Effect::Report { to_nimbus: true, .. }) {
+                    told.push(second);
+                }
+            }
+        }
+        assert_eq!(told, [3, 5, 7]);
+        // Its answer counts, until the Supervisor speaks.
+        let inactive = || answer(Spouts::Inactive, None);
+        let effects = control.step(ms(8100), &busy(), Some(Event::Nimbus(inactive())));
+        assert_eq!(effects, [Effect::Deactivate, report(10, Stage::Ready, Spouts::Inactive, false)]);
+        let effects = control.step(ms(8200), &busy(), Some(Event::Supervisor(answer(Spouts::Active, None))));
+        assert_eq!(effects, [Effect::Activate, report(11, Stage::Ready, Spouts::Active, false)]);
+        assert_eq!(control.step(ms(8300), &busy(), Some(Event::Nimbus(inactive()))), []);
+    }
+
+    #[test]
+    fn it_drains_for_a_signal_until_nothing_is_pending_or_the_time_is_over() {
+        for (seen, stops_at) in [(busy(), ms(2000)), (ready(), ms(500))] {
+            let mut control = active();
+            let effects = control.step(ms(0), &busy(), Some(Event::Signal));
+            let draining = report(2, Stage::Draining, Spouts::Inactive, false);
+            assert_eq!(effects, [Effect::Drain("it was told to stop"), Effect::Deactivate, draining]);
+            assert_eq!(control.next_step(ms(0), &busy()), ms(10));
+            let effects = control.step(stops_at - ms(1), &busy(), None);
+            assert!(!effects.contains(&Effect::Stop(Exit::Done)), "{effects:?}");
+            // Whatever it is told then.
+            let effects = control.step(stops_at, &seen, Some(Event::Supervisor(answer(Spouts::Active, None))));
+            assert_eq!(effects.last(), Some(&Effect::Stop(Exit::Done)));
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_it() {
+        let mut control = active();
+        control.step(ms(0), &busy(), Some(Event::Signal));
+        assert_eq!(control.step(ms(1), &busy(), Some(Event::Signal)), [Effect::End]);
+    }
+
+    #[test]
+    fn a_fatal_error_ends_it_once_it_was_told_or_could_not_be() {
+        let fatal = Fatal { component: "count".to_owned(), error: "no disk".to_owned() };
+        let seen = Seen { fatal: Some(fatal.clone()), ..busy() };
+        for sent in [true, false] {
+            let mut control = active();
+            let effects = control.step(ms(100), &seen, None);
+            let head = Head {
+                number: 2,
+                placement: PlanVersion(1),
+                stage: Stage::Ready,
+                spouts: Spouts::Active,
+                drained: false,
+                fatal: Some(fatal.clone()),
+            };
+            assert_eq!(effects, [Effect::Failed(fatal.clone()), Effect::Report { head, to_nimbus: false }]);
+            let effects = control.step(ms(200), &seen, Some(Event::Sent(1)));
+            assert!(!effects.contains(&Effect::Stop(Exit::Failed)), "{effects:?}");
+            let last = match sent {
+                true => control.step(ms(300), &seen, Some(Event::Sent(2))),
+                false => control.step(ms(2100), &seen, None),
+            };
+            assert_eq!(last.last(), Some(&Effect::Stop(Exit::Failed)));
+        }
+    }
+
+    #[test]
+    fn a_later_plan_is_followed_unless_it_needs_another_worker() {
+        let told = |placement: Placement| {
+            let mut control = active();
+            let effects =
+                control.step(ms(1), &busy(), Some(Event::Supervisor(answer(Spouts::Active, Some(placement)))));
+            effects.into_iter().next()
+        };
+        // The peer's slot is elsewhere.
+        let moved = placement(2, [2, 1], [1, 2]);
+        assert_eq!(told(moved.clone()), Some(Effect::Placed(moved)));
+        assert_eq!(told(placement(1, [2, 1], [1, 2])), None);
+        let own = Effect::Drain("a later plan has changed its slot");
+        assert_eq!(told(placement(2, [1, 2], [1, 2])), Some(own.clone()));
+        assert_eq!(told(placement(2, [1, 1], [1, 3])), Some(own));
+        let others = Effect::Drain("a later plan has moved tasks of its peers, which it must be started anew for");
+        assert_eq!(told(placement(2, [2, 1], [3, 2])), Some(others.clone()));
+        let mut more = placement(2, [1, 1], [1, 2]);
+        more.plan.workers.push(SlotPlan { version: PlanVersion(2), executors: Vec::new() });
+        assert_eq!(told(more), Some(others));
+    }
+
+    #[test]
+    fn lives_that_are_gone_are_passed_on_and_a_lost_slot_is_left() {
+        let mut control = active();
+        let life = Life { plan: PlanVersion(1), incarnation: Incarnation(4) };
+        let gone = GoneLife { worker: WorkerIndex(0), life };
+        let answer = Answer { slot: Slot::Gone, gone: vec![gone], ..answer(Spouts::Active, None) };
+        let effects = control.step(ms(1), &busy(), Some(Event::Supervisor(answer)));
+        assert_eq!(effects[..2], [Effect::Gone(gone), Effect::Drain("its slot is another's")]);
+    }
+}
