@@ -61,7 +61,7 @@ function set(node, name, value) {
   else node.setAttribute(name, value === true ? "" : value);
 }
 
-/** Why there is no answer: `said` by Nimbus or the UI, with its status, or nothing at all. */
+/** Why there is no answer; `status` is null if nobody answered. */
 class NoAnswer extends Error {
   constructor(message, status) {
     super(message);
@@ -116,7 +116,7 @@ export function live(load, show, absent) {
       } else {
         since ??= new Date();
         if (!(error instanceof NoAnswer)) console.error(error);
-        draw(banner, `No news since ${clock(since)}. ${error.message} This page goes on by itself.`);
+        draw(banner, h("strong", null, `No news since ${clock(since)}.`), ` ${sentence(error.message)} This page goes on by itself.`);
         if (main.querySelector(".loading")) draw(main, h("p", { class: "loading" }, "Nothing was heard yet."));
       }
     }
@@ -128,6 +128,11 @@ export function live(load, show, absent) {
   document.addEventListener("visibilitychange", () => document.hidden || next());
   next();
   return next;
+}
+
+function sentence(words) {
+  const begun = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 /** `14:03:05`. */
@@ -176,6 +181,13 @@ export function latency(n3) {
   return number >= 100 ? number.toLocaleString("en-US", { maximumFractionDigits: 0 }) : number.toFixed(3);
 }
 
+const WINDOWS = { 600: "10 minutes", 10800: "3 hours", 86400: "1 day", ":all-time": "All time" };
+
+/** A window's name. */
+export function windowName(window) {
+  return WINDOWS[window] ?? `${window} s`;
+}
+
 const KINDS = { ACTIVE: "good", INACTIVE: "warn", KILLED: "bad", BROKEN: "bad" };
 
 /** The state of a topology. */
@@ -194,7 +206,7 @@ export function tile(name, value, kind) {
 }
 
 /**
- * A table. Columns are `{ name, cell(row), kind, hint }`, `kind` one of `num`, `text`, `name`. On a narrow screen each row is a
+ * A table. Columns are `{ name, cell(row), kind, hint }`, `kind` one of `num`, `text`, `wide`, `name`, `host`. On a narrow screen each row is a
  * card; the roles keep it a table for who hears it.
  */
 export function table(label, columns, rows, keyOf, rowClass) {
@@ -222,8 +234,8 @@ export function configuration(title, pairs) {
     rows.length === 0
       ? h("p", { class: "empty" }, "Nothing is set.")
       : h("div", { class: "configuration" }, table(title, [
-          { name: "Key", cell: ([key]) => h("span", { class: "mono" }, key) },
-          { name: "Value", cell: ([, value]) => h("span", { class: "mono" }, JSON.stringify(value)) },
+          { name: "Key", kind: "wide", cell: ([key]) => h("span", { class: "mono" }, key) },
+          { name: "Value", kind: "wide", cell: ([, value]) => h("span", { class: "mono" }, JSON.stringify(value)) },
         ], rows, ([key]) => key)));
 }
 

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::{Router, middleware};
 use nimbus_api::client::Client;
 use serde_json::Value;
@@ -110,6 +111,7 @@ fn router(config: UiConfig, address: SocketAddr) -> Router {
     Router::new()
         .nest("/api", rest::routes())
         .merge(pages::routes())
+        .fallback(async || (StatusCode::NOT_FOUND, "There is no such page. The cluster is at /\n"))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .with_state(shared)
 }
