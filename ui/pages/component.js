@@ -1,6 +1,6 @@
 // One component: its executors, what it takes and gives, its errors.
 
-import { ask, componentLink, count, duration, h, latency, live, moment, status, table, text, tile, topologyLink, windowName } from "/page.js";
+import { ask, componentLink, count, duration, h, latency, live, moment, sentence, status, table, text, tile, topologyLink, windowName } from "/page.js";
 
 const query = new URLSearchParams(location.search);
 const id = query.get("id") ?? "";
@@ -22,7 +22,7 @@ function crumb(name) {
 }
 
 function absent(message) {
-  return [crumb(topologyId), h("h1", null, id || "No component"), h("p", { class: "empty" }, message)];
+  return [crumb(topologyId), h("h1", null, id || "No component"), h("p", { class: "empty" }, sentence(message))];
 }
 
 function show({ component, topology }) {
@@ -118,7 +118,7 @@ function executors(rows, topology, isSpout) {
   return table("Executors", [
     { name: "Tasks", kind: "name", cell: (row) => row.id },
     { name: "Host and port", kind: "host", cell: (row) => (row.host === "" ? "waits for a slot" : `${row.host}:${row.port}`) },
-    { name: "Uptime", kind: "num", cell: (row) => duration(row.uptimeSeconds * 1000) },
+    { name: "Uptime", kind: "num", cell: (row) => duration(own.get(row.id)?.uptime_ms) },
     { name: "Doing", kind: "text", cell: (row) => text(doing(own.get(row.id))) },
     inbox, ...sent, ...(isSpout ? complete : [capacity, ...executed]), ...settled,
   ], rows, (row) => row.id);

@@ -130,7 +130,8 @@ export function live(load, show, absent) {
   return next;
 }
 
-function sentence(words) {
+/** With a capital and a full stop. */
+export function sentence(words) {
   const begun = words.charAt(0).toUpperCase() + words.slice(1);
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
@@ -149,12 +150,13 @@ export function moment(seconds) {
 
 const NOTHING = "–";
 
-/** A count: all digits up to ten billion, then rounded with the digits at hand. */
+/** A count: all digits up to ten billion, then rounded, with all digits on the pointer. */
 export function count(number) {
   if (number === null || number === undefined) return NOTHING;
   const all = number.toLocaleString("en-US");
   if (Math.abs(number) < 1e10) return all;
-  return h("span", { title: all }, number.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 }));
+  const notation = Math.abs(number) < 1e15 ? "compact" : "scientific";
+  return h("span", { title: all }, number.toLocaleString("en-US", { notation, maximumFractionDigits: 2 }));
 }
 
 /** Milliseconds as two units: `1d 5h`, `5m 10s`. */

@@ -1,6 +1,6 @@
 // One topology: how it is, what it counted, where it runs, and what can be done with it.
 
-import { ask, box, bytes, componentLink, configuration, confirm, count, duration, h, latency, live, moment, status, table, text, tile, topologyLink, windowName } from "/page.js";
+import { ask, box, bytes, componentLink, configuration, confirm, count, duration, h, latency, live, moment, sentence, status, table, text, tile, topologyLink, windowName } from "/page.js";
 
 const id = new URLSearchParams(location.search).get("id") ?? "";
 const RED_FOR_SECONDS = 1800;
@@ -52,7 +52,7 @@ function absent(message) {
   return [
     h("p", { class: "crumb" }, h("a", { href: "/" }, "Cluster"), " › Topology"),
     h("h1", null, id || "No topology"),
-    h("p", { class: "empty" }, id ? `${message} It was killed, or never was. ` : "The address names no topology. ", h("a", { href: "/" }, "See what runs"), "."),
+    h("p", { class: "empty" }, id ? `${sentence(message)} It was killed, or never was. ` : "The address names no topology. ", h("a", { href: "/" }, "See what runs"), "."),
   ];
 }
 
