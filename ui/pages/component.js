@@ -12,7 +12,7 @@ async function load() {
   const path = encodeURIComponent(topologyId);
   const [component, topology] = await Promise.all([
     ask(`/api/v1/topology/${path}/component/${encodeURIComponent(id)}?window=${encodeURIComponent(chosenWindow())}`),
-    ask(`/api/v2/topology/${path}`),
+    ask(`/api/v2/topology/${path}?executors=${encodeURIComponent(id)}`),
   ]);
   return { component, topology };
 }
@@ -110,7 +110,7 @@ function doing(executor) {
 
 function executors(rows, topology, isSpout) {
   if (rows.length === 0) return h("p", { class: "empty" }, "No executor of it is placed: the topology waits for slots, or for its first plan.");
-  const own = new Map(topology.executors.filter((one) => one.component === id).map((one) => [`[${one.tasks[0]}-${one.tasks[1]}]`, one]));
+  const own = new Map(topology.executors.map((one) => [`[${one.tasks[0]}-${one.tasks[1]}]`, one]));
   const inbox = isSpout
     ? { name: "Pending", kind: "num", hint: "roots that are not acked or failed yet", cell: (row) => count(own.get(row.id)?.windows[":all-time"]?.pending) }
     : { name: "Waiting", kind: "num", hint: "tuples in its inbox", cell: (row) => count(own.get(row.id)?.inbox.tuples) };

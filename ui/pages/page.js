@@ -90,6 +90,15 @@ export async function ask(path, options) {
 
 const REFRESH_MS = 1500;
 const HIDDEN_MS = 20_000;
+/** A page loads for at most a fifth of its time, so that large ones do not keep Nimbus busy. */
+const PAUSE_FOR_EACH_MS = 4;
+
+let shown = () => {};
+
+/** Shows again what was loaded last. */
+export function redraw() {
+  shown();
+}
 
 /** Loads and shows again and again. `absent(message)` shows that what the page is about is not there. Gives a function that loads at once. */
 export function live(load, show, absent) {
@@ -102,16 +111,19 @@ export function live(load, show, absent) {
   const next = async () => {
     clearTimeout(timer);
     const mine = ++turn;
+    const begun = performance.now();
     try {
       const loaded = await load();
       // A later turn has begun meanwhile: its answer counts.
       if (mine !== turn) return;
-      draw(main, show(loaded));
+      shown = () => draw(main, show(loaded));
+      shown();
       since = null;
     } catch (error) {
       if (mine !== turn) return;
       if (error.status === 404 && absent) {
         since = null;
+        shown = () => {};
         draw(main, absent(error.message));
       } else {
         since ??= new Date();
@@ -123,7 +135,8 @@ export function live(load, show, absent) {
     banner.hidden = since === null;
     document.body.classList.toggle("stale", since !== null);
     draw(age, since === null ? `as of ${clock(new Date())}` : "not up to date");
-    timer = setTimeout(next, document.hidden ? HIDDEN_MS : REFRESH_MS);
+    const pause = Math.max(REFRESH_MS, (performance.now() - begun) * PAUSE_FOR_EACH_MS);
+    timer = setTimeout(next, document.hidden ? HIDDEN_MS : pause);
   };
   document.addEventListener("visibilitychange", () => document.hidden || next());
   next();
@@ -207,19 +220,29 @@ export function tile(name, value, kind) {
   return h("div", { class: `tile ${kind ?? ""}` }, h("dt", null, name), h("dd", null, value));
 }
 
+/** Rows that a table shows until all of them are asked for. */
+const ROWS = 200;
+const whole = new Set();
+
 /**
  * A table. Columns are `{ name, cell(row), kind, hint }`, `kind` one of `num`, `text`, `wide`, `name`, `host`. On a narrow screen each row is a
  * card; the roles keep it a table for who hears it.
  */
 export function table(label, columns, rows, keyOf, rowClass) {
   const head = columns.map(({ name, kind, hint }) => h("th", { role: "columnheader", scope: "col", class: kind === "num" ? "num" : null, title: hint }, name));
-  const body = rows.map((row) =>
+  const cut = rows.length > ROWS && !whole.has(label);
+  const more = () => {
+    whole.add(label);
+    redraw();
+  };
+  const body = (cut ? rows.slice(0, ROWS) : rows).map((row) =>
     h("tr", { role: "row", key: keyOf(row), class: rowClass?.(row) ?? null },
       columns.map(({ name, kind, cell }) => h("td", { role: "cell", class: kind ?? null, "data-label": name }, h("div", null, cell(row))))));
-  return h("div", { class: "frame" },
+  const all = h("div", { class: "frame" },
     h("table", { role: "table", "aria-label": label },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
       h("tbody", { role: "rowgroup" }, body)));
+  return cut ? [all, h("p", null, `${ROWS} of ${rows.length.toLocaleString("en-US")} rows are shown. `, h("button", { onclick: more }, "Show all"))] : all;
 }
 
 /** A box of sentences, if there are any. */

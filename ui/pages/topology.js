@@ -11,7 +11,7 @@ async function load() {
   const path = encodeURIComponent(id);
   const [statistics, topology] = await Promise.all([
     ask(`/api/v1/topology/${path}?window=${encodeURIComponent(chosenWindow())}`),
-    ask(`/api/v2/topology/${path}`),
+    ask(`/api/v2/topology/${path}?executors=`),
   ]);
   return { statistics, topology };
 }

@@ -5,7 +5,7 @@
 //! | `/`, `/topology.html?id=ID`, `/component.html?id=C&topology_id=ID` | pages |
 //! | `GET /api/v1/…` | Storm's REST paths, with its keys, types and units |
 //! | `POST /api/v1/topology/ID/{activate, deactivate, kill/WAIT}` | Storm's actions |
-//! | `GET /api/v2/cluster`, `GET /api/v2/topology/ID` | `nimbus_api`'s `Cluster` and `Topology` as they are |
+//! | `GET /api/v2/cluster`, `GET /api/v2/topology/ID` | `nimbus_api`'s `Cluster` and `Topology` as they are; `?executors=COMPONENT` leaves out the executors of others |
 //!
 //! Not here: any truth of its own; it asks Nimbus. Invariant: it holds no state but the pages.
 #![forbid(unsafe_code)]

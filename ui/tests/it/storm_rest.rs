@@ -236,6 +236,12 @@ async fn nimbuss_own_words_come_through_without_secrets() {
     wanted["graph"]["components"][1]["config"]["my.password"] = json!("*****");
     wanted["workers"][1]["ends"][0]["last_report"] = Value::Null;
     assert_eq!(topology, wanted);
+    for (component, tasks) in [("lines", json!([[7, 7]])), ("", json!([]))] {
+        let some = get(played.at(), &format!("/api/v2/topology/{ID}?executors={component}")).await.json();
+        let found: Vec<&Value> = some["executors"].as_array().unwrap().iter().map(|one| &one["tasks"]).collect();
+        assert_eq!(json!(found), tasks);
+        assert_eq!(some["workers"], wanted["workers"]);
+    }
     let cluster = get(played.at(), "/api/v2/cluster").await.json();
     assert_eq!(cluster, golden(include_str!("nimbus/cluster.json")));
 }
