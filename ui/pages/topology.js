@@ -44,6 +44,7 @@ function show({ statistics, topology }) {
     bolts(statistics.bolts),
     h("h2", null, "Workers"),
     workers(topology.workers),
+    ends(topology.workers),
     configuration("Topology configuration", topology.configuration),
   ];
 }
@@ -169,15 +170,21 @@ function workerState(worker) {
   ];
 }
 
-function ends(worker) {
-  if (worker.ends.length === 0) return worker.restarts > 0 ? "causes are not known" : "–";
-  const newestFirst = [...worker.ends].reverse();
-  return h("details", { key: "ends" },
-    h("summary", null, newestFirst[0].cause),
-    h("ol", null, newestFirst.map((end) => h("li", { key: end.incarnation },
-      h("div", null, end.cause),
-      h("span", { class: "sub" }, `${moment(end.ended_ms / 1000)}, after ${duration(end.lived_ms)}`),
-      end.last_lines.length > 0 && h("pre", { tabindex: "0", "aria-label": "the last lines of its log" }, end.last_lines.join("\n"))))));
+function ends(all) {
+  const rows = all.flatMap((worker) => worker.ends.map((end) => ({ ...end, worker: worker.worker })));
+  if (rows.length === 0) return null;
+  rows.sort((one, other) => other.ended_ms - one.ended_ms);
+  return [
+    h("h2", null, "How earlier workers ended"),
+    table("Ends of workers", [
+      { name: "Time", kind: "host", cell: (end) => moment(end.ended_ms / 1000) },
+      { name: "Worker", cell: (end) => String(end.worker) },
+      { name: "Lived", kind: "num", cell: (end) => duration(end.lived_ms) },
+      { name: "Cause and last lines of its log", kind: "wide", cell: (end) => (end.last_lines.length === 0 ? end.cause : h("details", null,
+          h("summary", null, end.cause),
+          h("pre", { tabindex: "0", "aria-label": "the last lines of its log" }, end.last_lines.join("\n")))) },
+    ], rows, (end) => `${end.worker} ${end.incarnation}`),
+  ];
 }
 
 function workers(all) {
@@ -192,7 +199,7 @@ function workers(all) {
     { name: "Executors", kind: "num", cell: (one) => count(one.executors) },
     { name: "Tasks", kind: "text", cell: (one) => text(Object.entries(one.tasks).map(([component, tasks]) => `${component} ${tasks}`).join(", ")) },
     { name: "Restarts", kind: "num", cell: (one) => count(one.restarts) },
-    { name: "How earlier ones ended", kind: "text", cell: ends },
+    { name: "Last end", kind: "text", cell: (one) => (one.restarts === 0 ? "–" : text(one.ends.at(-1)?.cause ?? "not known")) },
   ], all, (one) => one.worker);
 }
 
