@@ -25,4 +25,6 @@ pub mod paths;
 pub mod plans;
 pub mod records;
 pub mod store;
+mod transaction;
+mod waiting;
 pub mod zookeeper;

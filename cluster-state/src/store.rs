@@ -10,6 +10,9 @@ use futures_util::future::BoxFuture;
 /// Longest value in bytes; a longer one is refused before anything is sent.
 pub const RECORD_BYTES: usize = 256 << 10;
 
+/// Most bytes of values and paths in one transaction: a ZooKeeper hangs up on a request of more than 1 MiB.
+pub const COMMIT_BYTES: usize = 768 << 10;
+
 /// A place in the tree, below the store's root: `topologies/word-count-1-1700000000`; no leading or trailing `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
@@ -23,6 +26,11 @@ impl Path {
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name directly below this path on the way to `descendant`, if that lies below it.
+    pub(crate) fn child_towards<'a>(&self, descendant: &'a str) -> Option<&'a str> {
+        descendant.strip_prefix(self.as_str())?.strip_prefix('/')?.split('/').next()
     }
 }
 
@@ -127,7 +135,7 @@ pub trait Store: Send + Sync + 'static {
     /// As [`Store::read`].
     fn children(&self, path: &Path) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 
-    /// Does all of it, or nothing.
+    /// Does all of it, or nothing; each op sees what those before it did. At most [`COMMIT_BYTES`].
     ///
     /// # Errors
     /// Any. After [`StoreError::AnswerLost`] the caller reads back what became of it.

@@ -3,6 +3,11 @@
 //! Not here: what tools ask (`nimbus_api`), records (`cluster_state`).
 #![forbid(unsafe_code)]
 
+pub mod lifecycle;
+pub mod liveness;
+pub mod scheduling;
+pub mod statistics;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,6 +3,10 @@
 //! Not here: deciding what runs (`nimbus`), running tuples (`worker`).
 #![forbid(unsafe_code)]
 
+pub mod keeper;
+pub mod launcher;
+pub mod process;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! What a worker is told and what it says: the border between a topology's executable and the daemons.
 //!
 //! A worker is started with a [launch file](launch::Launch), which says who it is, what runs where ([`plan::Placement`]) and
-//! whom to report to. It says how it is in a [`WorkerReport`](report::WorkerReport) each second, and hears what to do in
+//! whom to report to. It says how it is in a [`Report`](report::Report) each second, and hears what to do in
 //! an [`Answer`](answer::Answer). What its executable is, it says in [`Described`](describe::Described).
 //!
 //! Not here: how any of it travels (the Supervisor's socket, Nimbus's HTTP), and what follows from it. Invariant: each format

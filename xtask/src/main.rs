@@ -10,6 +10,7 @@ mod fix;
 mod tidy;
 mod verify;
 mod workspace;
+mod zookeeper;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Options),
     /// Measure the runtime beside the hand-written limits
     Bench(bench::Options),
+    /// Start or stop a throw-away Apache ZooKeeper on loopback
+    Zookeeper(zookeeper::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Fix => fix::run(&workspace),
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options),
+        Verb::Zookeeper(options) => zookeeper::run(&workspace, &options),
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,0 +1,6 @@
+//! Tests of the stores and of the board on them, from outside.
+//!
+//! Not here: what daemons make of it. Invariant: each test has a store, a folder or a root of its own.
+
+mod conformance;
+mod homes;

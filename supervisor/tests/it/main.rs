@@ -1,0 +1,3 @@
+//! What the Supervisor does with real processes.
+
+mod keeper;
