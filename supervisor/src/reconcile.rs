@@ -132,3 +132,6 @@ pub(crate) fn wants(following: &Following, slots: &BTreeSet<Port>, inside: &BTre
     }
     wants
 }
+
+#[cfg(test)]
+mod tests;

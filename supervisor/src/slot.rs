@@ -513,3 +513,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
