@@ -5,11 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::records::{Record, Stored};
 use crate::store::{Conflict, Op, Path, RECORD_BYTES, Session, Store, StoreError, Version, Watch};
+
+/// Before a commit whose answer was lost is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A noticeboard for one writer; share it by `Arc`.
 pub struct Board {
@@ -115,15 +119,20 @@ impl Board {
         loop {
             match self.store.commit(change.ops.clone()).await {
                 Err(StoreError::AnswerLost) => lost = true,
+                // Not an answer to what may have happened before.
+                Err(StoreError::Away(_)) if lost => {}
                 // Tried again after a lost answer: what does not fit may be our own work.
                 Err(StoreError::Conflict { .. }) if lost => return self.settle(&change.ops, change.number).await,
                 answer => return answer,
             }
-            self.connected().await;
+            self.back().await;
         }
     }
 
-    async fn connected(&self) {
+    /// Waits until it is worth to try again.
+    async fn back(&self) {
+        // A call may know of a lost connection before the session says so.
+        tokio::time::sleep(PAUSE).await;
         let mut session = self.store.session();
         while !session.connected {
             session = self.store.session_changed(session).await;
@@ -143,7 +152,7 @@ impl Board {
         let Some(path) = written.or(deleted) else { return Ok(()) };
         let found = loop {
             match self.store.read(path).await {
-                Err(StoreError::Away(_) | StoreError::AnswerLost) => self.connected().await,
+                Err(StoreError::Away(_) | StoreError::AnswerLost) => self.back().await,
                 answer => break answer?,
             }
         };
@@ -216,8 +225,8 @@ fn decode<R: Record>(value: &[u8]) -> Result<R, String> {
     }
     let Format { format } = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     worker_api::check_format(R::WHAT, R::FORMAT, format).map_err(|error| error.to_string())?;
-    let stored: Stored<R> = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-    Ok(stored.record)
+    // The record alone: what is flattened with others cannot have maps by number, such as a plan's workers.
+    serde_json::from_slice(value).map_err(|error| error.to_string())
 }
 
 fn is_by(value: &[u8], writer: &str, number: u64) -> bool {

@@ -53,7 +53,7 @@ pub struct Versioned {
     pub version: Version,
 }
 
-/// One step of a transaction. Folders above a path are made and removed by the store itself.
+/// One step of a transaction. A value has at least one byte. Folders above a path are made and removed by the store itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Something must be there (with this version, if one is given).

@@ -81,11 +81,16 @@ pub(crate) fn path(op: &Op) -> &Path {
     }
 }
 
-/// Refuses what is too long for any store.
+/// Refuses what no store keeps.
 pub(crate) fn check_lengths(ops: &[Op]) -> Result<(), StoreError> {
     let mut total = 0;
     for op in ops {
         let bytes = match op {
+            Op::Create(path, value) | Op::CreateEphemeral(path, value) | Op::Set(path, value, _)
+                if value.is_empty() =>
+            {
+                return Err(StoreError::Refused(format!("`{path}` would be empty: a value has at least one byte")));
+            }
             Op::Create(_, value) | Op::CreateEphemeral(_, value) | Op::Set(_, value, _) => value.len(),
             Op::Check(..) | Op::Delete(..) => 0,
         };

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `keep_session` | one for each store | the store | the session's state, events of its watch, time |
 //!
-//! A value is a node; the folders above it are container nodes, made and removed in the transaction of their first and last
+//! A value is a node; the folders above it are container nodes without data, made and removed in the transaction of their first and last
 //! value. One recursive watch on the root sees every change; who watches what is known here.
 //!
 //! Not here: several roots, and ZooKeeper's own commands. Invariants: no call waits longer than a few [`ANSWER`]s; once the
@@ -37,8 +37,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How often a transaction is tried whose folders others make and remove meanwhile.
 const RACES: usize = 10;
-/// What ZooKeeper says owns a container.
-const CONTAINER: i64 = i64::MIN;
 
 /// Which ZooKeeper.
 #[derive(Clone)]
@@ -334,7 +332,8 @@ impl Link {
     async fn read(&self, path: &Path) -> Result<Option<Versioned>, StoreError> {
         let client = self.client()?;
         match within(client.get_data(&self.node(path.as_str()))).await {
-            Ok((_, stat)) if stat.ephemeral_owner == CONTAINER => Ok(None),
+            // A folder: no value is empty.
+            Ok((value, _)) if value.is_empty() => Ok(None),
             Ok((value, stat)) => Ok(Some(Versioned { value, version: version(stat.version) })),
             Err(Error::NoNode) => Ok(None),
             Err(error) => Err(self.failed(&error)),

@@ -110,7 +110,7 @@ pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Chang
         }
         // The clock was set back, or is another leader's: it waits no longer than it was told to.
         (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms }) if deadline_ms - now_ms > *wait_ms => {
-            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms + wait_ms })
+            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
         }
         (Event::Unnamed, Status::Killed { step: Removing, .. }) => Change::RemoveRecords,
         (
@@ -151,5 +151,142 @@ pub fn deadline(status: &Status) -> Option<EpochMs> {
     match status {
         Status::Killed { step: KillStep::Draining, deadline_ms, .. } => Some(*deadline_ms),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cluster_state::records::FileBlob;
+    use worker_api::describe::Build;
+    use worker_api::ids::{BlobHash, TopologyId, TopologyName};
+
+    use super::*;
+
+    /// The wall clock of these tests.
+    const NOW: EpochMs = 1_000_000;
+
+    fn topology(status: Status) -> Topology {
+        let blob = || FileBlob { hash: BlobHash::of([0; 32]), bytes: 1 };
+        Topology {
+            id: TopologyId::new("wc-1-1").unwrap(),
+            name: TopologyName::new("wc").unwrap(),
+            owner: None,
+            submitted_ms: 1,
+            build: Build::own(),
+            executable: blob(),
+            graph: blob(),
+            files: BTreeMap::new(),
+            arguments: Vec::new(),
+            started: true,
+            status,
+        }
+    }
+
+    fn inactive(reason: &str) -> Status {
+        Status::Inactive { reason: reason.to_owned() }
+    }
+
+    fn killed(step: KillStep, wait_ms: u64, deadline_ms: EpochMs) -> Status {
+        Status::Killed { step, wait_ms, deadline_ms }
+    }
+
+    fn fatal() -> Event {
+        Event::Fatal(Fatal { component: "count".to_owned(), error: "no such table".to_owned() })
+    }
+
+    /// What an event leads to: nothing, a state, `removing` (the plan goes), `gone`, or a refusal.
+    fn after(status: &Status, event: &Event) -> String {
+        match next(&topology(status.clone()), event, NOW) {
+            Ok(Change::Nothing) => "-".to_owned(),
+            Ok(Change::Store(next)) => short(&next.status),
+            Ok(Change::RemovePlan(next)) => format!("no plan, {}", short(&next.status)),
+            Ok(Change::RemoveRecords) => "gone".to_owned(),
+            Err(failure) => {
+                assert_eq!(failure.kind, FailureKind::WrongState);
+                failure.message
+            }
+        }
+    }
+
+    fn short(status: &Status) -> String {
+        match status {
+            Status::Active => "active".to_owned(),
+            Status::Inactive { reason } => reason.clone(),
+            Status::Killed { step, wait_ms, deadline_ms } => format!("{step:?} {wait_ms} {deadline_ms}"),
+        }
+    }
+
+    #[test]
+    fn every_event_in_every_state() {
+        let error = "fatal error in `count`: no such table";
+        let states = [
+            Status::Active,
+            inactive(DEACTIVATED),
+            inactive(INPUT_FINISHED),
+            inactive(error),
+            killed(KillStep::Draining, 9_000, NOW + 1),
+            killed(KillStep::Draining, 9_000, NOW),
+            killed(KillStep::Removing, 9_000, NOW - 1),
+        ];
+        let table = |event: &Event| states.each_ref().map(|status| after(status, event));
+        let again = |how: &str| {
+            format!("cannot activate `wc`: it has ended ({how}); kill it and submit it again to run it again")
+        };
+        let (activate, deactivate) =
+            ("cannot activate `wc`: it is being killed", "cannot deactivate `wc`: it is being killed");
+        let removing = "no plan, Removing 9000 1000001";
+        let due = "no plan, Removing 9000 1000000";
+        let new_wait = "Draining 5000 1005000";
+        let (finished, ended) = (again(INPUT_FINISHED), again(error));
+        assert_eq!(table(&Event::Activate), ["-", "active", &finished, &ended, activate, activate, activate]);
+        assert_eq!(table(&Event::Deactivate), [DEACTIVATED, "-", "-", "-", deactivate, deactivate, deactivate]);
+        let kill = Event::Kill { wait_ms: 5_000 };
+        assert_eq!(table(&kill), [new_wait, new_wait, new_wait, new_wait, new_wait, new_wait, "-"]);
+        assert_eq!(table(&Event::AllReady), ["-"; 7]);
+        assert_eq!(table(&Event::Drained), ["-", "-", "-", "-", removing, due, "-"]);
+        assert_eq!(table(&Event::AllEnded), [INPUT_FINISHED, INPUT_FINISHED, "-", "-", "-", "-", "-"]);
+        assert_eq!(table(&fatal()), [error, error, "-", "-", "-", "-", "-"]);
+        assert_eq!(table(&Event::Tick), ["-", "-", "-", "-", "-", due, "-"]);
+        assert_eq!(table(&Event::Unnamed), ["-", "-", "-", "-", "-", "-", "gone"]);
+    }
+
+    #[test]
+    fn spouts_are_asked_once_all_workers_were_ready() {
+        let submitted = Topology { started: false, ..topology(Status::Active) };
+        assert_eq!(spouts(&submitted), Spouts::Inactive);
+        let started = match next(&submitted, &Event::AllReady, NOW) {
+            Ok(Change::Store(started)) => started,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(started, topology(Status::Active));
+        assert_eq!(spouts(&started), Spouts::Active);
+        assert_eq!(next(&started, &Event::AllReady, NOW), Ok(Change::Nothing));
+
+        // Deactivated before it started, it starts when it is activated.
+        let early = Topology { started: false, ..topology(inactive(DEACTIVATED)) };
+        assert_eq!(next(&early, &Event::AllReady, NOW), Ok(Change::Store(topology(inactive(DEACTIVATED)))));
+        assert_eq!(spouts(&topology(inactive(DEACTIVATED))), Spouts::Inactive);
+        assert_eq!(spouts(&topology(killed(KillStep::Draining, 1, NOW))), Spouts::Inactive);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_lengthen_the_wait() {
+        let far = killed(KillStep::Draining, 9_000, NOW + 86_400_000);
+        assert_eq!(after(&far, &Event::Tick), "Draining 9000 1009000");
+        let topology = topology(Status::Active);
+        let endless = next(&topology, &Event::Kill { wait_ms: u64::MAX }, NOW);
+        let status = killed(KillStep::Draining, u64::MAX, u64::MAX);
+        assert_eq!(endless, Ok(Change::Store(Topology { status, ..topology })));
+    }
+
+    #[test]
+    fn words_and_deadlines_are_those_of_the_state() {
+        let draining = killed(KillStep::Draining, 1, 7);
+        let states = [Status::Active, inactive("x"), draining, killed(KillStep::Removing, 1, 7)];
+        use StatusWord::{Active, Inactive, Killed};
+        assert_eq!(states.each_ref().map(word), [Active, Inactive, Killed, Killed]);
+        assert_eq!(states.each_ref().map(deadline), [None, None, Some(7), None]);
     }
 }

@@ -1,6 +1,6 @@
 // One component: its executors, what it takes and gives, its errors.
 
-import { ask, componentLink, count, duration, h, latency, live, moment, status, table, text, tile, topologyLink } from "/page.js";
+import { ask, componentLink, count, duration, h, latency, live, moment, sentence, status, table, text, tile, topologyLink, windowName } from "/page.js";
 
 const query = new URLSearchParams(location.search);
 const id = query.get("id") ?? "";
@@ -12,7 +12,7 @@ async function load() {
   const path = encodeURIComponent(topologyId);
   const [component, topology] = await Promise.all([
     ask(`/api/v1/topology/${path}/component/${encodeURIComponent(id)}?window=${encodeURIComponent(chosenWindow())}`),
-    ask(`/api/v2/topology/${path}`),
+    ask(`/api/v2/topology/${path}?executors=${encodeURIComponent(id)}`),
   ]);
   return { component, topology };
 }
@@ -22,7 +22,7 @@ function crumb(name) {
 }
 
 function absent(message) {
-  return [crumb(topologyId), h("h1", null, id || "No component"), h("p", { class: "empty" }, message)];
+  return [crumb(topologyId), h("h1", null, id || "No component"), h("p", { class: "empty" }, sentence(message))];
 }
 
 function show({ component, topology }) {
@@ -41,16 +41,16 @@ function show({ component, topology }) {
       { name: "Window", kind: "name", cell: windowLink },
       ...sent, ...(isSpout ? complete : executed), ...settled,
     ], isSpout ? component.spoutSummary : component.boltStats, (row) => row.window, (row) => (row.window === component.window ? "chosen" : null)),
-    isSpout ? null : [h("h2", null, "Inputs ", h("small", null, component.windowHint)), inputs(component.inputStats)],
-    h("h2", null, "Outputs ", h("small", null, component.windowHint)),
+    isSpout ? null : [h("h2", null, "Inputs ", h("small", null, windowName(component.window))), inputs(component.inputStats)],
+    h("h2", null, "Outputs ", h("small", null, windowName(component.window))),
     outputs(component.outputStats, isSpout),
-    h("h2", null, "Executors ", h("small", null, component.windowHint)),
+    h("h2", null, "Executors ", h("small", null, windowName(component.window))),
     executors(component.executorStats, topology, isSpout),
     h("h2", null, "Errors"),
     errors.length === 0 ? h("p", { class: "empty" }, "No error was reported.") : table("Errors", [
-      { name: "Time", cell: (error) => moment(error.errorTime) },
-      { name: "Host and port", kind: "text", cell: (error) => `${error.errorHost}:${error.errorPort}` },
-      { name: "Error", cell: (error) => h("pre", { tabindex: "0", "aria-label": "error" }, error.error) },
+      { name: "Time", kind: "host", cell: (error) => moment(error.errorTime) },
+      { name: "Host and port", kind: "host", cell: (error) => `${error.errorHost}:${error.errorPort}` },
+      { name: "Error", kind: "wide", cell: (error) => h("pre", { tabindex: "0", "aria-label": "error" }, error.error) },
     ], errors, (error) => `${error.errorTime} ${error.at}`),
   ];
 }
@@ -62,7 +62,7 @@ function windowLink(row) {
     history.replaceState(null, "", href);
     again();
   };
-  return h("a", { href, onclick: choose }, row.windowPretty);
+  return h("a", { href, onclick: choose }, windowName(row.window));
 }
 
 const sent = [
@@ -110,15 +110,15 @@ function doing(executor) {
 
 function executors(rows, topology, isSpout) {
   if (rows.length === 0) return h("p", { class: "empty" }, "No executor of it is placed: the topology waits for slots, or for its first plan.");
-  const own = new Map(topology.executors.filter((one) => one.component === id).map((one) => [`[${one.tasks[0]}-${one.tasks[1]}]`, one]));
+  const own = new Map(topology.executors.map((one) => [`[${one.tasks[0]}-${one.tasks[1]}]`, one]));
   const inbox = isSpout
     ? { name: "Pending", kind: "num", hint: "roots that are not acked or failed yet", cell: (row) => count(own.get(row.id)?.windows[":all-time"]?.pending) }
     : { name: "Waiting", kind: "num", hint: "tuples in its inbox", cell: (row) => count(own.get(row.id)?.inbox.tuples) };
   const capacity = { name: "Capacity", kind: "num", cell: (row) => row.capacity };
   return table("Executors", [
     { name: "Tasks", kind: "name", cell: (row) => row.id },
-    { name: "Host and port", kind: "text", cell: (row) => (row.host === "" ? "waits for a slot" : `${row.host}:${row.port}`) },
-    { name: "Uptime", kind: "num", cell: (row) => duration(row.uptimeSeconds * 1000) },
+    { name: "Host and port", kind: "host", cell: (row) => (row.host === "" ? "waits for a slot" : `${row.host}:${row.port}`) },
+    { name: "Uptime", kind: "num", cell: (row) => duration(own.get(row.id)?.uptime_ms) },
     { name: "Doing", kind: "text", cell: (row) => text(doing(own.get(row.id))) },
     inbox, ...sent, ...(isSpout ? complete : [capacity, ...executed]), ...settled,
   ], rows, (row) => row.id);

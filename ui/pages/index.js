@@ -1,6 +1,6 @@
 // The cluster: Nimbuses, machines, topologies.
 
-import { ask, box, configuration, count, duration, h, live, status, table, text, tile, topologyLink } from "/page.js";
+import { ask, box, configuration, count, duration, h, live, redraw, status, table, text, tile, topologyLink } from "/page.js";
 
 let pairs = null;
 let wanted = "";
@@ -50,7 +50,7 @@ function topologies(all, free) {
     type: "search", placeholder: "Filter by name, owner, status", "aria-label": "Filter topologies",
     oninput: (event) => {
       wanted = event.target.value.toLowerCase();
-      again();
+      redraw();
     },
   });
   return [
@@ -106,4 +106,4 @@ function nimbuses(all) {
   ], all, (one) => one.id);
 }
 
-const again = live(load, show);
+live(load, show);

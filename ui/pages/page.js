@@ -61,7 +61,7 @@ function set(node, name, value) {
   else node.setAttribute(name, value === true ? "" : value);
 }
 
-/** Why there is no answer: `said` by Nimbus or the UI, with its status, or nothing at all. */
+/** Why there is no answer; `status` is null if nobody answered. */
 class NoAnswer extends Error {
   constructor(message, status) {
     super(message);
@@ -90,6 +90,15 @@ export async function ask(path, options) {
 
 const REFRESH_MS = 1500;
 const HIDDEN_MS = 20_000;
+/** A page loads for at most a fifth of its time, so that large ones do not keep Nimbus busy. */
+const PAUSE_FOR_EACH_MS = 4;
+
+let shown = () => {};
+
+/** Shows again what was loaded last. */
+export function redraw() {
+  shown();
+}
 
 /** Loads and shows again and again. `absent(message)` shows that what the page is about is not there. Gives a function that loads at once. */
 export function live(load, show, absent) {
@@ -102,32 +111,42 @@ export function live(load, show, absent) {
   const next = async () => {
     clearTimeout(timer);
     const mine = ++turn;
+    const begun = performance.now();
     try {
       const loaded = await load();
       // A later turn has begun meanwhile: its answer counts.
       if (mine !== turn) return;
-      draw(main, show(loaded));
+      shown = () => draw(main, show(loaded));
+      shown();
       since = null;
     } catch (error) {
       if (mine !== turn) return;
       if (error.status === 404 && absent) {
         since = null;
+        shown = () => {};
         draw(main, absent(error.message));
       } else {
         since ??= new Date();
         if (!(error instanceof NoAnswer)) console.error(error);
-        draw(banner, `No news since ${clock(since)}. ${error.message} This page goes on by itself.`);
+        draw(banner, h("strong", null, `No news since ${clock(since)}.`), ` ${sentence(error.message)} This page goes on by itself.`);
         if (main.querySelector(".loading")) draw(main, h("p", { class: "loading" }, "Nothing was heard yet."));
       }
     }
     banner.hidden = since === null;
     document.body.classList.toggle("stale", since !== null);
     draw(age, since === null ? `as of ${clock(new Date())}` : "not up to date");
-    timer = setTimeout(next, document.hidden ? HIDDEN_MS : REFRESH_MS);
+    const pause = Math.max(REFRESH_MS, (performance.now() - begun) * PAUSE_FOR_EACH_MS);
+    timer = setTimeout(next, document.hidden ? HIDDEN_MS : pause);
   };
   document.addEventListener("visibilitychange", () => document.hidden || next());
   next();
   return next;
+}
+
+/** With a capital and a full stop. */
+export function sentence(words) {
+  const begun = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
 
 /** `14:03:05`. */
@@ -144,12 +163,13 @@ export function moment(seconds) {
 
 const NOTHING = "–";
 
-/** A count: all digits up to ten billion, then rounded with the digits at hand. */
+/** A count: all digits up to ten billion, then rounded, with all digits on the pointer. */
 export function count(number) {
   if (number === null || number === undefined) return NOTHING;
   const all = number.toLocaleString("en-US");
   if (Math.abs(number) < 1e10) return all;
-  return h("span", { title: all }, number.toLocaleString("en-US", { notation: "compact", maximumFractionDigits: 2 }));
+  const notation = Math.abs(number) < 1e15 ? "compact" : "scientific";
+  return h("span", { title: all }, number.toLocaleString("en-US", { notation, maximumFractionDigits: 2 }));
 }
 
 /** Milliseconds as two units: `1d 5h`, `5m 10s`. */
@@ -176,6 +196,13 @@ export function latency(n3) {
   return number >= 100 ? number.toLocaleString("en-US", { maximumFractionDigits: 0 }) : number.toFixed(3);
 }
 
+const WINDOWS = { 600: "10 minutes", 10800: "3 hours", 86400: "1 day", ":all-time": "All time" };
+
+/** A window's name. */
+export function windowName(window) {
+  return WINDOWS[window] ?? `${window} s`;
+}
+
 const KINDS = { ACTIVE: "good", INACTIVE: "warn", KILLED: "bad", BROKEN: "bad" };
 
 /** The state of a topology. */
@@ -193,19 +220,29 @@ export function tile(name, value, kind) {
   return h("div", { class: `tile ${kind ?? ""}` }, h("dt", null, name), h("dd", null, value));
 }
 
+/** Rows that a table shows until all of them are asked for. */
+const ROWS = 200;
+const whole = new Set();
+
 /**
- * A table. Columns are `{ name, cell(row), kind, hint }`, `kind` one of `num`, `text`, `name`. On a narrow screen each row is a
+ * A table. Columns are `{ name, cell(row), kind, hint }`, `kind` one of `num`, `text`, `wide`, `name`, `host`. On a narrow screen each row is a
  * card; the roles keep it a table for who hears it.
  */
 export function table(label, columns, rows, keyOf, rowClass) {
   const head = columns.map(({ name, kind, hint }) => h("th", { role: "columnheader", scope: "col", class: kind === "num" ? "num" : null, title: hint }, name));
-  const body = rows.map((row) =>
+  const cut = rows.length > ROWS && !whole.has(label);
+  const more = () => {
+    whole.add(label);
+    redraw();
+  };
+  const body = (cut ? rows.slice(0, ROWS) : rows).map((row) =>
     h("tr", { role: "row", key: keyOf(row), class: rowClass?.(row) ?? null },
       columns.map(({ name, kind, cell }) => h("td", { role: "cell", class: kind ?? null, "data-label": name }, h("div", null, cell(row))))));
-  return h("div", { class: "frame" },
+  const all = h("div", { class: "frame" },
     h("table", { role: "table", "aria-label": label },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
       h("tbody", { role: "rowgroup" }, body)));
+  return cut ? [all, h("p", null, `${ROWS} of ${rows.length.toLocaleString("en-US")} rows are shown. `, h("button", { onclick: more }, "Show all"))] : all;
 }
 
 /** A box of sentences, if there are any. */
@@ -222,8 +259,8 @@ export function configuration(title, pairs) {
     rows.length === 0
       ? h("p", { class: "empty" }, "Nothing is set.")
       : h("div", { class: "configuration" }, table(title, [
-          { name: "Key", cell: ([key]) => h("span", { class: "mono" }, key) },
-          { name: "Value", cell: ([, value]) => h("span", { class: "mono" }, JSON.stringify(value)) },
+          { name: "Key", kind: "wide", cell: ([key]) => h("span", { class: "mono" }, key) },
+          { name: "Value", kind: "wide", cell: ([, value]) => h("span", { class: "mono" }, JSON.stringify(value)) },
         ], rows, ([key]) => key)));
 }
 

@@ -1,6 +1,6 @@
 // One topology: how it is, what it counted, where it runs, and what can be done with it.
 
-import { ask, box, bytes, componentLink, configuration, confirm, count, duration, h, latency, live, moment, status, table, text, tile, topologyLink } from "/page.js";
+import { ask, box, bytes, componentLink, configuration, confirm, count, duration, h, latency, live, moment, sentence, status, table, text, tile, topologyLink, windowName } from "/page.js";
 
 const id = new URLSearchParams(location.search).get("id") ?? "";
 const RED_FOR_SECONDS = 1800;
@@ -11,7 +11,7 @@ async function load() {
   const path = encodeURIComponent(id);
   const [statistics, topology] = await Promise.all([
     ask(`/api/v1/topology/${path}?window=${encodeURIComponent(chosenWindow())}`),
-    ask(`/api/v2/topology/${path}`),
+    ask(`/api/v2/topology/${path}?executors=`),
   ]);
   return { statistics, topology };
 }
@@ -31,20 +31,20 @@ function show({ statistics, topology }) {
       tile("Executors", count(summary.executors)),
       tile("Tasks", count(summary.tasks)),
       tile("Worker restarts", count(summary.restarts)),
+      tile("Replication", count(summary.replication)),
       tile("Scheduler", text(summary.scheduler), "long"),
       tile("Id", h("span", { class: "mono" }, summary.id), "long"),
       tile("Owner", text(summary.owner), "text"),
-      tile("Nimbuses with its code", count(summary.replication)),
-      tile("Version", [text(summary.topology_version), h("small", null, ` built with ${summary.runtime_version}`)], "text"),
-      tile("Plan", count(summary.plan))),
+      tile("Version", [text(summary.topology_version), h("small", null, ` built with ${summary.runtime_version}`)], "text")),
     h("h2", null, "Statistics"),
     windows(statistics),
-    h("h2", null, "Spouts ", h("small", null, statistics.windowHint)),
+    h("h2", null, "Spouts ", h("small", null, windowName(statistics.window))),
     spouts(statistics.spouts),
-    h("h2", null, "Bolts ", h("small", null, statistics.windowHint)),
+    h("h2", null, "Bolts ", h("small", null, windowName(statistics.window))),
     bolts(statistics.bolts),
     h("h2", null, "Workers"),
     workers(topology.workers),
+    ends(topology.workers),
     configuration("Topology configuration", topology.configuration),
   ];
 }
@@ -53,7 +53,7 @@ function absent(message) {
   return [
     h("p", { class: "crumb" }, h("a", { href: "/" }, "Cluster"), " › Topology"),
     h("h1", null, id || "No topology"),
-    h("p", { class: "empty" }, id ? `${message} It was killed, or never was. ` : "The address names no topology. ", h("a", { href: "/" }, "See what runs"), "."),
+    h("p", { class: "empty" }, id ? `${sentence(message)} It was killed, or never was. ` : "The address names no topology. ", h("a", { href: "/" }, "See what runs"), "."),
   ];
 }
 
@@ -98,7 +98,7 @@ function windows(statistics) {
   }
   const isChosen = (row) => row.window === statistics.window;
   return table("Statistics by window", [
-    { name: "Window", kind: "name", cell: (row) => h("a", { href: `${topologyLink(id)}&window=${encodeURIComponent(row.window)}`, onclick: choose, "aria-current": isChosen(row) ? "true" : null }, row.windowPretty) },
+    { name: "Window", kind: "name", cell: (row) => h("a", { href: `${topologyLink(id)}&window=${encodeURIComponent(row.window)}`, onclick: choose, "aria-current": isChosen(row) ? "true" : null }, windowName(row.window)) },
     { name: "Emitted", kind: "num", cell: (row) => count(row.emitted) },
     { name: "Transferred", kind: "num", cell: (row) => count(row.transferred) },
     { name: "Complete latency (ms)", kind: "num", hint: "mean, from a spout's emit to the last ack of the tree", cell: (row) => latency(row.completeLatency) },
@@ -123,7 +123,7 @@ const settled = [
   { name: "Failed", kind: "num", cell: (row) => failed(row.failed) },
 ];
 const lastError = { name: "Last error", kind: "text", cell: (row) => (row.lastError === "" ? "–" : [
-  h("span", { class: row.errorLapsedSecs < RED_FOR_SECONDS ? "bad-text" : null }, row.lastError),
+  h("span", { class: row.errorLapsedSecs < RED_FOR_SECONDS ? "clamp bad-text" : "clamp", title: row.lastError }, row.lastError),
   h("span", { class: "sub" }, `${moment(row.errorTime)} on ${row.errorHost}:${row.errorPort}`),
 ]) };
 
@@ -132,7 +132,7 @@ function spouts(rows) {
   return table("Spouts", [
     { name: "Spout", kind: "name", cell: (row) => link(row.spoutId) },
     ...parallelism,
-    { name: "Complete latency (ms)", kind: "num", cell: (row) => latency(row.completeLatency) },
+    { name: "Complete (ms)", kind: "num", hint: "mean, from a spout's emit to the last ack of the tree", cell: (row) => latency(row.completeLatency) },
     ...settled, lastError,
   ], rows, (row) => row.spoutId);
 }
@@ -151,7 +151,7 @@ function bolts(rows) {
 }
 
 function capacity(n3) {
-  return [h("meter", { min: "0", max: "1", high: "0.8", optimum: "0", value: n3, "aria-hidden": "true" }), n3];
+  return Number(n3) < 0.8 ? n3 : h("span", { class: "badge warn", title: "it has no time to spare: give it more executors" }, n3);
 }
 
 const SLOTS = {
@@ -170,22 +170,28 @@ function workerState(worker) {
   ];
 }
 
-function ends(worker) {
-  if (worker.ends.length === 0) return worker.restarts > 0 ? "causes are not known" : "–";
-  const newestFirst = [...worker.ends].reverse();
-  return h("details", { key: "ends" },
-    h("summary", null, newestFirst[0].cause),
-    h("ol", null, newestFirst.map((end) => h("li", { key: end.incarnation },
-      h("div", null, end.cause),
-      h("span", { class: "sub" }, `${moment(end.ended_ms / 1000)}, after ${duration(end.lived_ms)}`),
-      end.last_lines.length > 0 && h("pre", { tabindex: "0", "aria-label": "the last lines of its log" }, end.last_lines.join("\n"))))));
+function ends(all) {
+  const rows = all.flatMap((worker) => worker.ends.map((end) => ({ ...end, worker: worker.worker })));
+  if (rows.length === 0) return null;
+  rows.sort((one, other) => other.ended_ms - one.ended_ms);
+  return [
+    h("h2", null, "How earlier workers ended"),
+    table("Ends of workers", [
+      { name: "Time", kind: "host", cell: (end) => moment(end.ended_ms / 1000) },
+      { name: "Worker", cell: (end) => String(end.worker) },
+      { name: "Lived", kind: "num", cell: (end) => duration(end.lived_ms) },
+      { name: "Cause and last lines of its log", kind: "wide", cell: (end) => (end.last_lines.length === 0 ? end.cause : h("details", null,
+          h("summary", null, end.cause),
+          h("pre", { tabindex: "0", "aria-label": "the last lines of its log" }, end.last_lines.join("\n")))) },
+    ], rows, (end) => `${end.worker} ${end.incarnation}`),
+  ];
 }
 
 function workers(all) {
   if (all.length === 0) return h("p", { class: "empty" }, "It has no worker yet: no plan was made for it.");
   return table("Workers", [
-    { name: "Worker", kind: "num", cell: (one) => String(one.worker) },
-    { name: "Host and port", kind: "name", cell: (one) => (one.port === null ? "–" : `${text(one.host)}:${one.port}`) },
+    { name: "Worker", cell: (one) => String(one.worker) },
+    { name: "Host and port", kind: "host", cell: (one) => (one.port === null ? "–" : `${text(one.host)}:${one.port}`) },
     { name: "State", kind: "text", cell: workerState },
     { name: "Pid", kind: "num", cell: (one) => (one.pid === null ? "–" : String(one.pid)) },
     { name: "Uptime", kind: "num", cell: (one) => duration(one.uptime_ms) },
@@ -193,7 +199,7 @@ function workers(all) {
     { name: "Executors", kind: "num", cell: (one) => count(one.executors) },
     { name: "Tasks", kind: "text", cell: (one) => text(Object.entries(one.tasks).map(([component, tasks]) => `${component} ${tasks}`).join(", ")) },
     { name: "Restarts", kind: "num", cell: (one) => count(one.restarts) },
-    { name: "How earlier ones ended", kind: "text", cell: ends },
+    { name: "Last end", kind: "text", cell: (one) => (one.restarts === 0 ? "–" : text(one.ends.at(-1)?.cause ?? "not known")) },
   ], all, (one) => one.worker);
 }
 

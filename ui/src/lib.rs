@@ -5,7 +5,7 @@
 //! | `/`, `/topology.html?id=ID`, `/component.html?id=C&topology_id=ID` | pages |
 //! | `GET /api/v1/…` | Storm's REST paths, with its keys, types and units |
 //! | `POST /api/v1/topology/ID/{activate, deactivate, kill/WAIT}` | Storm's actions |
-//! | `GET /api/v2/cluster`, `GET /api/v2/topology/ID` | `nimbus_api`'s `Cluster` and `Topology` as they are |
+//! | `GET /api/v2/cluster`, `GET /api/v2/topology/ID` | `nimbus_api`'s `Cluster` and `Topology` as they are; `?executors=COMPONENT` leaves out the executors of others |
 //!
 //! Not here: any truth of its own; it asks Nimbus. Invariant: it holds no state but the pages.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::{Router, middleware};
 use nimbus_api::client::Client;
 use serde_json::Value;
@@ -110,6 +111,7 @@ fn router(config: UiConfig, address: SocketAddr) -> Router {
     Router::new()
         .nest("/api", rest::routes())
         .merge(pages::routes())
+        .fallback(async || (StatusCode::NOT_FOUND, "There is no such page. The cluster is at /\n"))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .with_state(shared)
 }

@@ -9,6 +9,9 @@
 
 #![forbid(unsafe_code)]
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
 pub mod answer;
 pub mod describe;
 pub mod ids;
@@ -23,6 +26,37 @@ pub mod secret;
 /// If `found` is not `ours`.
 pub fn check_format(what: &'static str, ours: u32, found: u32) -> Result<(), WrongFormat> {
     if found == ours { Ok(()) } else { Err(WrongFormat { what, ours, found }) }
+}
+
+/// Reads JSON that begins with its format's number, of which only `ours` is understood. `what` names the thing.
+///
+/// # Errors
+/// If it has another format, whatever else it holds, or does not hold what that format says.
+pub fn read_json<T: DeserializeOwned>(what: &'static str, ours: u32, json: &[u8]) -> Result<T, Unreadable> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let malformed = |error| Unreadable::Malformed { what, error };
+    let Format { format } = serde_json::from_slice(json).map_err(malformed)?;
+    check_format(what, ours, format)?;
+    serde_json::from_slice(json).map_err(malformed)
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It was written by another version.
+    #[error(transparent)]
+    WrongFormat(#[from] WrongFormat),
+    /// It is not what its format says.
+    #[error("the {what} cannot be read: {error}")]
+    Malformed {
+        /// What it should be.
+        what: &'static str,
+        /// What is wrong, and where.
+        error: serde_json::Error,
+    },
 }
 
 /// Something was written by another version of the runtime.

@@ -10,7 +10,7 @@ use topology_api::anchor::Anchor;
 use topology_api::batch::Anchors;
 use topology_api::component::{SettledInput, StreamCounts, Tally};
 use topology_api::ids::TaskId;
-use worker_api::report::{Counts, Distribution, Doing, ExecutorReport, Input, ReportedError, Waiting};
+use worker_api::report::{Counts, Distribution, Doing, ExecutorReport, Input, Output, ReportedError, Waiting};
 
 /// Errors that are kept of an executor.
 const KEPT_ERRORS: usize = 10;
@@ -192,8 +192,8 @@ impl ExecutorStats {
     }
 
     /// What the ports of a task have counted so far.
-    pub fn outputs(&self, task: TaskId, outputs: StreamCounts) {
-        self.lock().outputs.insert(task, outputs);
+    pub fn outputs(&self, task: TaskId, count: impl FnOnce(&mut StreamCounts)) {
+        count(self.lock().outputs.entry(task).or_default());
     }
 
     /// Roots that are pending, of a spout.
@@ -253,6 +253,7 @@ impl ExecutorStats {
             complete: inner.complete.distribution(),
             ..inner.counts.clone()
         };
+        counts.outputs = self.streams.iter().map(|stream| (stream.clone(), Output::default())).collect();
         for outputs in inner.outputs.values() {
             for (stream, (emitted, transferred)) in self.streams.iter().zip(outputs) {
                 let output = counts.outputs.entry(stream.clone()).or_default();
@@ -326,7 +327,7 @@ mod tests {
         tally.settled.push(settled);
         stats.turn(&mut tally, None, 1, 90);
         assert_eq!((tally.executed, tally.settled.len()), (0, 0));
-        stats.outputs(TaskId(1), vec![(6, 12)]);
+        stats.outputs(TaskId(1), |outputs| *outputs = vec![(6, 12)]);
 
         let counts = stats.report(Waiting::default()).counts;
         assert_eq!((counts.executed, counts.acked, counts.failed), (5, 4, 1));
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(counts.inputs, [input("a", [4, 3, 1, 10, 10]), input("b", [1, 1, 0, 5, 70])]);
         assert_eq!(counts.execute, Distribution { sum_us: 15, buckets: vec![(2, 4), (5, 1)] });
         assert_eq!(counts.process, Distribution { sum_us: 80, buckets: vec![(2, 4), (71, 1)] });
-        let output = worker_api::report::Output { emitted: 6, transferred: 12 };
+        let output = Output { emitted: 6, transferred: 12 };
         assert_eq!(counts.outputs, BTreeMap::from([("out".to_owned(), output)]));
     }
 }

@@ -10,6 +10,7 @@ mod process;
 mod server;
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +30,7 @@ pub struct ZooKeeper {
 
 struct Running {
     java: Child,
-    /// Kills the server when this process ends without a word.
+    /// Kills the server and removes its folder when this process ends without a word.
     guard: Child,
 }
 
@@ -78,10 +79,12 @@ impl ZooKeeper {
         self.kill()?;
         let java = self.server.spawn()?;
         let guard = Command::new("sh")
-            .args(["-c", &format!("read _; kill -9 {}", java.id())])
+            .args(["-c", r#"read _; kill -9 "$1"; rm -rf "$2""#, "guard", &java.id().to_string()])
+            .arg(self.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .context("starting ZooKeeper's guard")?;
         let running = self.running.insert(Running { java, guard });

@@ -1,6 +1,10 @@
 //! Tests of the stores and of the board on them, from outside.
 //!
-//! Not here: what daemons make of it. Invariant: each test has a store, a folder or a root of its own.
+//! Not here: what daemons make of it. Invariant: each test has a store, a file or a root of its own.
 
 mod conformance;
+mod file;
 mod homes;
+mod proxy;
+mod records;
+mod zookeeper;

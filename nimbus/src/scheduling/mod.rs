@@ -54,7 +54,8 @@ pub struct TopologyDetails {
     pub leaving: bool,
     /// The plan that holds.
     pub plan: Option<TopologyPlan>,
-    /// Slots that failed their workers again and again: a worker that is still there goes elsewhere.
+    /// Slots that failed their workers again and again: a worker that is still there goes elsewhere. Whoever passes one
+    /// drops it once the plan names another slot, or none, for its worker.
     pub failing: BTreeMap<WorkerIndex, (SupervisorId, Port)>,
 }
 
@@ -210,8 +211,9 @@ fn executors(components: &[Component]) -> Vec<Vec<TaskId>> {
         let executors = executors.max(1).min(tasks);
         for executor in 0..executors {
             let count = tasks / executors + u32::from(executor < tasks % executors);
-            all.push((first..first + count).map(TaskId).collect());
-            first += count;
+            let end = first.saturating_add(count);
+            all.push((first..end).map(TaskId).collect());
+            first = end;
         }
     }
     all

@@ -50,35 +50,48 @@ pub(super) fn since(later: &Counts, earlier: &Counts) -> Counts {
     }
 }
 
+/// Whether nothing was counted.
+pub(super) fn is_nothing(counts: &Counts) -> bool {
+    let Counts { executed, acked, failed, restarts, malformed, error_count, .. } = counts;
+    let quiet = |input: &Input| {
+        (input.executed, input.acked, input.failed, input.execute_us, input.process_us) == (0, 0, 0, 0, 0)
+    };
+    (executed, acked, failed, restarts, malformed, error_count) == (&0, &0, &0, &0, &0, &0)
+        && counts.outputs.values().all(|output| *output == Output::default())
+        && counts.inputs.iter().all(quiet)
+        && [&counts.execute, &counts.process, &counts.complete].into_iter().all(|times| times.buckets.is_empty())
+}
+
 /// Adds what was counted in another time or by another life.
 pub(super) fn add(total: &mut Counts, more: &Counts) {
-    total.executed += more.executed;
-    total.acked += more.acked;
-    total.failed += more.failed;
+    total.executed = total.executed.saturating_add(more.executed);
+    total.acked = total.acked.saturating_add(more.acked);
+    total.failed = total.failed.saturating_add(more.failed);
     for (kind, count) in &more.failed_by_kind {
-        *total.failed_by_kind.entry(*kind).or_default() += count;
+        let sum = total.failed_by_kind.entry(*kind).or_default();
+        *sum = sum.saturating_add(*count);
     }
     for (stream, output) in &more.outputs {
         let sum = total.outputs.entry(stream.clone()).or_default();
-        sum.emitted += output.emitted;
-        sum.transferred += output.transferred;
+        sum.emitted = sum.emitted.saturating_add(output.emitted);
+        sum.transferred = sum.transferred.saturating_add(output.transferred);
     }
     for input in &more.inputs {
         let of = |sum: &&mut Input| (&sum.component, &sum.stream) == (&input.component, &input.stream);
         match total.inputs.iter_mut().find(of) {
             Some(sum) => {
-                sum.executed += input.executed;
-                sum.acked += input.acked;
-                sum.failed += input.failed;
-                sum.execute_us += input.execute_us;
-                sum.process_us += input.process_us;
+                sum.executed = sum.executed.saturating_add(input.executed);
+                sum.acked = sum.acked.saturating_add(input.acked);
+                sum.failed = sum.failed.saturating_add(input.failed);
+                sum.execute_us = sum.execute_us.saturating_add(input.execute_us);
+                sum.process_us = sum.process_us.saturating_add(input.process_us);
             }
             None => total.inputs.push(input.clone()),
         }
     }
-    total.restarts += more.restarts;
-    total.malformed += more.malformed;
-    total.error_count += more.error_count;
+    total.restarts = total.restarts.saturating_add(more.restarts);
+    total.malformed = total.malformed.saturating_add(more.malformed);
+    total.error_count = total.error_count.saturating_add(more.error_count);
     total.execute.add(&more.execute);
     total.process.add(&more.process);
     total.complete.add(&more.complete);

@@ -129,7 +129,12 @@ impl Statistics {
         }
         if let Some(report) = worker.report.as_ref().filter(of_it) {
             let age_ms = worker.report_age_ms.unwrap_or(0);
-            topology.apply(Telling { report, heard, age_ms, spread_ms: report.uptime_us / 1000 + age_ms });
+            topology.apply(Telling {
+                report,
+                heard,
+                age_ms,
+                spread_ms: (report.uptime_us / 1000).saturating_add(age_ms),
+            });
         }
     }
 
@@ -153,7 +158,7 @@ impl Statistics {
         let counted = self.topologies.get(topology).and_then(|topology| topology.executors.get(&first));
         let now = counted.and_then(|counted| counted.now.as_ref());
         let now = now.filter(|now| now_ms.saturating_sub(now.at_ms) < SILENT_MS);
-        let later_ms = |ms: u64, now: &Now| ms + now_ms.saturating_sub(now.at_ms);
+        let later_ms = |ms: u64, now: &Now| ms.saturating_add(now_ms.saturating_sub(now.at_ms));
         let window = |window: Window| {
             let counted = counted.map_or_else(Counts::default, |counted| {
                 counted.windows.of(window, now_ms).unwrap_or_else(|| counted.total.clone())
@@ -204,7 +209,7 @@ impl TopologyStatistics {
             let before = open.executors.entry(*task).or_default();
             let more = counts::since(&executor.counts, &before.counts);
             let counted = self.executors.entry(*task).or_default();
-            if more != counts::since(&executor.counts, &executor.counts) {
+            if !counts::is_nothing(&more) {
                 counts::add(&mut counted.total, &more);
                 counted.windows.count(&more, spread_ms, told.heard.now_ms);
             }
@@ -212,7 +217,7 @@ impl TopologyStatistics {
             counted.is_now(executor, &told);
             for error in &executor.errors {
                 if before.error_us.is_none_or(|newest| newest < error.at_us) {
-                    let ago_ms = told.age_ms + report.uptime_us.saturating_sub(error.at_us) / 1000;
+                    let ago_ms = told.age_ms.saturating_add(report.uptime_us.saturating_sub(error.at_us) / 1000);
                     let error = ComponentError {
                         at_ms: told.heard.epoch_ms.saturating_sub(ago_ms),
                         host: told.heard.host.to_owned(),
@@ -292,3 +297,6 @@ fn keep_error(errors: &mut VecDeque<ComponentError>, error: ComponentError) {
         errors.pop_front();
     }
 }
+
+#[cfg(test)]
+mod tests;

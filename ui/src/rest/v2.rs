@@ -19,7 +19,8 @@ pub(super) async fn cluster(State(shared): State<Arc<Shared>>, asked: Asked) -> 
     Ok(asked.answer(&json!(shared.nimbus.cluster().await?)))
 }
 
-/// `GET /api/v2/topology/ID`.
+/// `GET /api/v2/topology/ID`; with `?executors=COMPONENT` only that component's executors, none if that is empty: with what they
+/// counted they are by far the longest part.
 pub(super) async fn topology(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
@@ -29,6 +30,9 @@ pub(super) async fn topology(
     let mut topology = read(&shared, &id).await?;
     for end in topology.workers.iter_mut().flat_map(|worker| &mut worker.ends) {
         end.last_report = None;
+    }
+    if let Some(component) = asked.get("executors") {
+        topology.executors.retain(|executor| executor.component == component);
     }
     Ok(asked.answer(&json!(topology)))
 }

@@ -278,3 +278,39 @@ fn last_error(error: Option<&ComponentError>, topology: &TopologySummary, now_se
 pub(super) fn first_characters(message: &str) -> String {
     message.chars().take(ERROR_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_as_old_as_the_clock_says() {
+        let topology: Topology = serde_json::from_str(include_str!("../../tests/it/nimbus/topology.json")).unwrap();
+        let site = Site::of(&[("logviewer.port".to_owned(), json!(8001))].into(), Vec::new());
+        let error = ComponentError {
+            at_ms: 1_700_000_000_999,
+            host: "::1".into(),
+            port: worker_api::ids::Port(6700),
+            message: "no such file".into(),
+        };
+        assert_eq!(
+            last_error(Some(&error), &topology.summary, 1_700_003_600, &site),
+            json!({
+                "lastError": "no such file",
+                "errorHost": "::1",
+                "errorWorkerLogLink": "http://[::1]:8001/api/v1/log?file=word-count-1-1700000000%2F6700%2Fworker.log",
+                "errorPort": 6700,
+                "errorTime": 1_700_000_000,
+                "errorLapsedSecs": 3600,
+            })
+        );
+        // The clocks of two machines differ.
+        assert_eq!(last_error(Some(&error), &topology.summary, 0, &site)["errorLapsedSecs"], 0);
+    }
+
+    #[test]
+    fn a_message_timeout_is_whole_seconds() {
+        let of = |value| message_timeout_secs(&[("topology.message.timeout.secs".to_owned(), value)].into());
+        assert_eq!((of(json!(0.001)), of(json!(30)), of(json!(2147483647)), of(Value::Null)), (1, 30, 2147483647, 30));
+    }
+}

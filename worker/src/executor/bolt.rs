@@ -392,6 +392,8 @@ impl BoltExecutor {
             } else {
                 self.hand_on_if_overdue(slot).await?;
             }
+            let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
+            self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
         }
         Ok(())
     }
@@ -410,9 +412,6 @@ impl BoltExecutor {
         bolt.output().route(&mut self.core.turn(), true);
         self.core.hand_on(*task, began_us).await?;
         self.core.open_since_us = None;
-        let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-        let counts = bolt.output().counts();
-        self.core.stats.outputs(*task, counts);
         Ok(())
     }
 
@@ -464,8 +463,9 @@ impl BoltExecutor {
             }
             self.finish(slot).await?;
             self.flush(slot).await?;
-            let BoltSlot { task, streams, ended, .. } = &mut self.tasks[slot];
+            let BoltSlot { task, bolt, streams, ended, .. } = &mut self.tasks[slot];
             *ended = true;
+            self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
             self.core.tell_end(*task, streams);
             if self.tasks.iter().all(|slot| slot.ended) {
                 self.core.stats.doing(Doing::Ended, self.core.now_us());

@@ -335,10 +335,9 @@ impl SpoutExecutor {
         }
         self.core.hand_on(task, began_us).await?;
         let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
-        let streams = spout.output().counts();
         let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
         let limit = window.limit();
-        self.core.stats.outputs(task, streams);
+        self.core.stats.outputs(task, |outputs| spout.output().counts(outputs));
         self.core.stats.count(|counts| {
             (counts.pending, counts.held) = (all as u64, held as u64);
             counts.window = u64::from(limit);
