@@ -123,9 +123,12 @@ struct Link {
 /// Gets a session, serves it until it is lost, and gets the next.
 async fn keep_session(link: Arc<Link>) {
     let mut pause = PAUSES.0;
+    // An outage may be long: each reason is logged once.
+    let mut told = None;
     loop {
         match link.new_session().await {
             Ok(mut connection) => {
+                told = None;
                 info!(servers = link.servers, root = link.root, "connected to ZooKeeper");
                 pause = PAUSES.0;
                 link.serve(&mut connection).await;
@@ -133,7 +136,10 @@ async fn keep_session(link: Arc<Link>) {
                 link.away(StoreError::Away(format!("the session with ZooKeeper at {} is lost", link.servers)));
             }
             Err(error) => {
-                warn!(%error, "no session with ZooKeeper: trying again");
+                if told.as_ref() != Some(&error) {
+                    warn!(%error, "no session with ZooKeeper: trying again");
+                    told = Some(error.clone());
+                }
                 link.away(error);
             }
         }
