@@ -286,11 +286,11 @@ async fn a_blob_that_breaks_off_goes_on_where_it_was_and_a_damaged_one_is_fetche
     assert_eq!(offsets, [0, 0, 0, 5]);
     assert_eq!(fs::metadata(&executable).unwrap().permissions().mode() & 0o777, 0o500);
 
+    let worker = cluster.running(0).await;
     cluster.stop().await;
     let whole = fs::read(&executable).unwrap();
     fs::remove_file(&executable).unwrap();
     fs::write(&executable, "damaged").unwrap();
-    let worker = cluster.running(0).await;
     cluster.start().await;
     kill_process(pid(worker.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
     cluster.running_after(0, &worker).await;
@@ -434,6 +434,21 @@ async fn gone_lives_that_nimbus_knows_are_told_to_workers() {
     cluster.tell_gone("words-1-1", gone);
     wait_for("the word", || cluster.heard("words-1-1", 0).iter().any(|answer| answer.gone == [gone]).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn ends_are_kept_while_the_topology_runs_elsewhere() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let worker = cluster.running(0).await;
+    cluster.replan("words-1-1", 2, &[]).await;
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| report.topologies.is_empty()).await;
+    let last = report.slots[&port].worker.clone().unwrap();
+    assert_eq!((report.slots[&port].state, last.life, last.restarts), (SlotState::Empty, worker.life, 1));
+    assert!(last.ends[0].last_report.is_some());
+    cluster.remove("words-1-1").await;
+    cluster.until(|report| report.slots[&port].worker.is_none()).await;
 }
 
 #[tokio::test]
