@@ -20,6 +20,7 @@ use worker::transfer::network::Connector;
 use worker::transfer::tcp::Tcp;
 use worker_api::ids::WorkerIndex;
 
+use crate::scheduling;
 use crate::topologies::{Count, Identity, Lines, Null, Numbers, Paced, Split, Word};
 
 /// A measured case.
@@ -103,7 +104,11 @@ impl Case {
     pub(crate) fn named(name: &str) -> Result<Case> {
         match Case::ALL.into_iter().find(|case| case.name() == name) {
             Some(case) => Ok(case),
-            None => bail!("there is no case `{name}`; the cases are {}", Case::ALL.map(Case::name).join(", ")),
+            None => bail!(
+                "there is no case `{name}`; the cases are {}, {}",
+                Case::ALL.map(Case::name).join(", "),
+                scheduling::NAME
+            ),
         }
     }
 
@@ -192,7 +197,7 @@ impl Case {
         if summary.failed > 0 {
             bail!("case {}: {} roots failed, none should", self.name(), summary.failed);
         }
-        let quantile = |at| summary.complete_us.value_at_quantile(at) as f64;
+        let quantile = |at| summary.complete.quantile_us(at) as f64;
         Ok(Round { tuples: run.tuples, wall: run.wall, cpu: run.cpu, p50_us: quantile(0.5), p99_us: quantile(0.99) })
     }
 
@@ -276,14 +281,17 @@ async fn connected(workers: u16) -> Result<Vec<Arc<dyn Connector>>> {
 }
 
 /// The middle value; the lower of two.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// For spouts that keep a rate.
+/// For spouts that keep a rate, and for what is timed as a whole.
 pub(crate) fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "an open-loop source follows the wall clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an open-loop source follows the wall clock, and measuring is what this crate is for"
+    )]
     Instant::now()
 }

@@ -4,10 +4,13 @@
 //! One JSON line for each case on stdout; a table and how to repeat it on stderr. Medians of the rounds; ratios are those
 //! of medians. All checks and statistics of the runtime are on, its configuration is the default one.
 //!
+//! The case `scheduling` has no such program: it times Nimbus's plans of a large cluster.
+//!
 //! Not here: the hand-written programs (`baseline`) and the topologies (`topologies`). Invariant: a case and its limit
 //! handle the same number of tuples of the same kind.
 
 mod cases;
+mod scheduling;
 mod topologies;
 
 use std::path::PathBuf;
@@ -60,19 +63,36 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     if options.list {
         Case::ALL.iter().for_each(|case| println!("{}", case.name()));
+        println!("{}", scheduling::NAME);
         return Ok(());
     }
-    let cases = match options.case.as_slice() {
-        [] => Case::ALL.to_vec(),
-        names => names.iter().map(|name| Case::named(name)).collect::<Result<_>>()?,
+    let (plans, names): (Vec<&str>, Vec<&str>) =
+        options.case.iter().map(String::as_str).partition(|name| *name == scheduling::NAME);
+    let cases = match options.case.is_empty() {
+        true => Case::ALL.to_vec(),
+        false => names.into_iter().map(Case::named).collect::<Result<_>>()?,
     };
     let text = cases.iter().any(|case| case.needs_text()).then(|| text(options)).transpose()?;
     // It lives as long as the process: the hand-written programs share it between threads.
     let text: Option<&'static str> = text.map(|text| &*Box::leak(text.into_boxed_str()));
-    eprintln!("{:<22} {:>14} {:>14} {:>7}   spread (ours | limit)", "case", "per second", "limit", "ratio");
+    if !cases.is_empty() {
+        eprintln!("{:<22} {:>14} {:>14} {:>7}   spread (ours | limit)", "case", "per second", "limit", "ratio");
+    }
     for case in cases {
         let outcome = case.run(options.rounds, &Load { text, tuples: None })?;
         report(&outcome);
+        println!("{}", serde_json::to_string(&outcome)?);
+    }
+    if options.case.is_empty() || !plans.is_empty() {
+        let outcome = scheduling::run(options.rounds)?;
+        eprintln!(
+            "{:<22} first plans {:.0} ms, nothing changed {:.0} ms, dead machines {:.0} ms, records {:.0} ms",
+            scheduling::NAME,
+            outcome.first_plans_ms,
+            outcome.unchanged_ms,
+            outcome.dead_machines_ms,
+            outcome.records_ms
+        );
         println!("{}", serde_json::to_string(&outcome)?);
     }
     eprintln!("repeat one by: cargo xtask bench -- --case NAME --rounds {}", options.rounds);

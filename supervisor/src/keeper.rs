@@ -538,3 +538,168 @@ fn out_of_memory_kills() -> OutOfMemoryKills {
 fn counter(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_status_and_a_log_make_a_sentence() {
+        let panicked =
+            "fine\nthread 'main' (71) panicked at src/main.rs:3:5:\nno more words\nnote: run with `RUST_BACKTRACE=1`\n";
+        for (status, killed_for_memory, log, sentence) in [
+            (0, true, "done", "exited with code 0"),
+            (1 << 8, false, "", "exited with code 1"),
+            (1 << 8, false, "Error: no words\n\nCaused by:\n    0: none\n", "exited with code 1: Error: no words"),
+            (2 << 8, false, "one\ntwo\n\n", "exited with code 2: two"),
+            (
+                101 << 8,
+                false,
+                panicked,
+                "exited with code 101: thread 'main' (71) panicked at src/main.rs:3:5: no more words",
+            ),
+            (6, false, panicked, "killed by SIGABRT: thread 'main' (71) panicked at src/main.rs:3:5: no more words"),
+            // A panic that was caught long before is not why it exited.
+            (3 << 8, false, &format!("{panicked}bye"), "exited with code 3: bye"),
+            (6 | 0x80, false, "fine", "killed by SIGABRT (core dumped)"),
+            (11 | 0x80, true, "fine", "killed by SIGSEGV (core dumped)"),
+            (9, false, "fine", "killed by SIGKILL"),
+            (9, true, "fine", "killed by SIGKILL, and the kernel's out-of-memory killer struck meanwhile"),
+            (34, false, "", "killed by signal 34"),
+        ] {
+            assert_eq!(cause(ExitStatus::from_raw(status), killed_for_memory, &lines(log)), sentence);
+        }
+        let long = cause(ExitStatus::from_raw(1 << 8), false, &["ä".repeat(1000)]);
+        assert_eq!(long, format!("exited with code 1: {}", "ä".repeat(250)));
+    }
+
+    #[test]
+    fn last_lines_keep_to_their_bounds() {
+        let of = |many: usize, bytes: usize| last_lines((0..many).map(|at| format!("{at:0bytes$}")).collect());
+        assert_eq!(of(0, 1), Vec::<String>::new());
+        assert_eq!(of(3, 1), ["0", "1", "2"]);
+        assert_eq!(of(30, 2).len(), 20);
+        assert_eq!(of(30, 2)[0], "10");
+        assert_eq!(of(30, 1024).len(), 8);
+        assert_eq!(of(30, 8193), [format!("{:08192}", 29)]);
+        assert_eq!(last_lines(vec!["ä".repeat(5000), "b".repeat(8191)]), ["b".repeat(8191)]);
+        // Of two bytes for a letter none is cut in the middle.
+        assert_eq!(last_lines(vec![format!("{}x", "ä".repeat(5000))]), [format!("{}x", "ä".repeat(4095))]);
+    }
+
+    #[test]
+    fn a_log_is_read_from_where_the_life_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker.log");
+        let since = |place: &Place| place.lines_since(&path).unwrap();
+        fs::write(&path, "before\n").unwrap();
+        let place = Place::of(&File::open(&path).unwrap()).unwrap();
+        assert_eq!(since(&place), Vec::<String>::new());
+        let mut log = OpenOptions::new().append(true).open(&path).unwrap();
+        log.write_all(b"one\r\n\x1b[31mred\xff\ttab\nlast").unwrap();
+        assert_eq!(since(&place), ["one", "\u{fffd}[31mred\u{fffd}\ttab", "last"]);
+
+        log.write_all(format!("{}\nwhole\n", "x".repeat(70_000)).as_bytes()).unwrap();
+        assert_eq!(since(&place), ["whole"]);
+        log.set_len(0).unwrap();
+        fs::write(&path, "cut\n").unwrap();
+        assert_eq!(since(&place), ["cut"]);
+        fs::rename(&path, folder.path().join("worker.log.1")).unwrap();
+        fs::write(&path, "another file, longer than it was\n").unwrap();
+        assert_eq!(since(&place), ["another file, longer than it was"]);
+        fs::remove_file(&path).unwrap();
+        assert!(place.lines_since(&path).is_err());
+    }
+
+    #[test]
+    fn the_kernels_counters_say_whether_it_killed() {
+        let events = "low 0\nhigh 0\nmax 14\noom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!(counter(events, "oom_kill"), Some(2));
+        assert_eq!(counter("oom_killer 2\n", "oom_kill"), None);
+        let kills = |in_cgroup, on_machine| OutOfMemoryKills { in_cgroup, on_machine };
+        assert!(kills(Some(3), Some(9)).rose_since(&kills(Some(2), Some(8))));
+        // A kill elsewhere on the machine is not ours.
+        assert!(!kills(Some(2), Some(9)).rose_since(&kills(Some(2), Some(8))));
+        assert!(kills(None, Some(9)).rose_since(&kills(None, Some(8))));
+        assert!(!kills(None, Some(8)).rose_since(&kills(None, Some(8))));
+        assert!(!kills(None, None).rose_since(&kills(None, Some(8))));
+    }
+
+    #[test]
+    fn files_keep_their_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(END_FILE);
+        let end = End {
+            incarnation: Incarnation(7),
+            ended_ms: 1_760_000_000_123,
+            lived_ms: 42,
+            cause: "exited with code 1: no \"words\"".to_owned(),
+            last_lines: vec!["one".to_owned(), "no \"words\"".to_owned()],
+        };
+        write(&path, &end).unwrap();
+        let golden = r#"{
+  "format": 1,
+  "incarnation": 7,
+  "ended_ms": 1760000000123,
+  "lived_ms": 42,
+  "cause": "exited with code 1: no \"words\"",
+  "last_lines": [
+    "one",
+    "no \"words\""
+  ]
+}
+"#;
+        assert_eq!(fs::read_to_string(&path).unwrap(), golden);
+        assert_eq!(End::read(&path).unwrap(), Some(end));
+
+        let record = Record {
+            topology: "words-1-1760000000".parse().unwrap(),
+            port: Port(6700),
+            incarnation: Incarnation(7),
+            boot: "4ba66d0a-383d-44cd-b6b0-5cbf1dc076a0".to_owned(),
+            keeper: Seen { pid: 3551, began_ticks: 342_200 },
+            worker: Seen { pid: 3553, began_ticks: 342_202 },
+        };
+        write(&folder.path().join(RECORD_FILE), &record).unwrap();
+        let golden = r#"{
+  "format": 1,
+  "topology": "words-1-1760000000",
+  "port": 6700,
+  "incarnation": 7,
+  "boot": "4ba66d0a-383d-44cd-b6b0-5cbf1dc076a0",
+  "keeper": {
+    "pid": 3551,
+    "began_ticks": 342200
+  },
+  "worker": {
+    "pid": 3553,
+    "began_ticks": 342202
+  }
+}
+"#;
+        assert_eq!(fs::read_to_string(folder.path().join(RECORD_FILE)).unwrap(), golden);
+        assert_eq!(Record::read(folder.path()).unwrap(), Some(record));
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn answers_keep_their_bytes() {
+        for (answer, golden) in [
+            (Answer::Started, r#""started""#),
+            (Answer::Held { pid: Some(71) }, r#"{"held":{"pid":71}}"#),
+            (Answer::CannotRun { errno: 8 }, r#"{"cannot-run":{"errno":8}}"#),
+            (
+                Answer::Failed { attempted: "open a".to_owned(), errno: None, found: "b".to_owned() },
+                r#"{"failed":{"attempted":"open a","errno":null,"found":"b"}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&answer).unwrap(), golden);
+            assert_eq!(serde_json::from_str::<Answer>(golden).unwrap(), answer);
+        }
+    }
+}

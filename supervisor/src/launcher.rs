@@ -311,3 +311,57 @@ impl std::fmt::Display for Platform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_variables_are_passed_on_and_given_ones_go_first() {
+        let machine = [("PATH", "/bin"), ("LC_ALL", "C"), ("HOME", "/root"), ("AWS_SECRET", "x"), ("LD_PRELOAD", "y")];
+        let machine = || machine.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let given = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let variables = environment(machine(), &given("HOME", "/elsewhere")).unwrap();
+        let expected = [("HOME", "/elsewhere"), ("LC_ALL", "C"), ("PATH", "/bin")];
+        assert_eq!(variables, expected.map(|(name, value)| (name.into(), value.into())).into());
+        for (name, value, refused) in [
+            ("", "1", "cannot give the worker the environment variable ``: its name is empty"),
+            ("A=B", "1", "cannot give the worker the environment variable `A=B`: its name has a `=`"),
+            ("A", "\0", "cannot give the worker the environment variable `A`: it has a zero byte"),
+            ("A\n\0", "1", "cannot give the worker the environment variable `A\\n\\u{0}`: it has a zero byte"),
+        ] {
+            assert_eq!(environment(machine(), &given(name, value)).unwrap_err().to_string(), refused);
+        }
+    }
+
+    #[test]
+    fn what_the_machine_lacks_comes_with_what_to_do() {
+        let app = Path::new("/there/is/no/app");
+        for (errno, why) in [
+            (Errno::NOSPC, "the disk is full; make room on it"),
+            (Errno::AGAIN, "there are too many processes; raise `ulimit -u`, or the limit of the service (TasksMax)"),
+            (Errno::MFILE, "there are too many open files; raise `ulimit -n`"),
+            (Errno::NOENT, "it is not there; the topology's executable has to be fetched again"),
+            (Errno::LOOP, "Too many levels of symbolic links (os error 40)"),
+        ] {
+            assert_eq!(why_not_run(errno.raw_os_error(), app), why);
+        }
+    }
+
+    #[test]
+    fn a_header_tells_the_platform() {
+        let header = |bits: u8, order: u8, machine: [u8; 2]| {
+            let mut header = b"\x7fELF".to_vec();
+            header.extend([bits, order, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+            header.extend(machine);
+            Platform::of_header(&header).unwrap().to_string()
+        };
+        assert_eq!(header(2, 1, [62, 0]), "x86-64");
+        assert_eq!(header(2, 1, [183, 0]), "aarch64");
+        assert_eq!(header(2, 1, [243, 0]), "riscv64");
+        assert_eq!(header(2, 2, [0, 22]), "s390x");
+        assert_eq!(header(1, 2, [0, 4]), "ELF machine 4 (32 bits, big-endian)");
+        assert_eq!(Platform::of_header(b"\x7fELF\x02\x01"), None);
+        assert_eq!(Platform::of_header(b"#!/bin/sh\n"), None);
+    }
+}

@@ -241,6 +241,20 @@ async fn keeper_and_worker_are_out_of_reach_of_the_supervisors_terminal() {
 }
 
 #[tokio::test]
+async fn a_keeper_has_one_thread_and_little_memory_of_its_own() {
+    let slot = Slot::new();
+    slot.play(1, "stay").await;
+    let status = fs::read_to_string(format!("/proc/{}/status", slot.keeper().unwrap().pid())).unwrap();
+    let of = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert_eq!(of("Threads"), 1);
+    // The rest of what it has resident are pages of the executable and of the C library, which all keepers share.
+    assert!(of("RssAnon") < 512, "{status}");
+}
+
+#[tokio::test]
 async fn a_slot_is_held_as_long_as_keeper_or_worker_lives() {
     let slot = Slot::new();
     assert!(!slot.is_held());

@@ -1,0 +1,63 @@
+//! The folder of a Nimbus, `storm.local.dir`/nimbus: its lock and its id.
+//!
+//! Not here: the blobs below it (`blobs`). Invariant: one process at a time has a folder, and so an id.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use worker_api::ids::NimbusId;
+
+use crate::NimbusError;
+use crate::blobs::sync_folder;
+use crate::leadership::random_bytes;
+
+/// Locks the folder until the file is dropped, and reads the id that lies there; the first time both are made.
+///
+/// # Errors
+/// If it cannot be used, or another process uses it.
+pub(crate) fn open(folder: &Path) -> Result<(File, NimbusId), NimbusError> {
+    let cannot = |what: &str, error: io::Error| {
+        NimbusError(format!("cannot {what} in {} (nimbus below storm.local.dir): {error}", folder.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| cannot("work", error))?;
+    let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"));
+    let lock = lock.map_err(|error| cannot("make a lock", error))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        rustix::io::Errno::WOULDBLOCK => NimbusError(format!(
+            "another Nimbus uses {}: end it, or choose another folder by storm.local.dir",
+            folder.display()
+        )),
+        error => cannot("take the lock", error.into()),
+    })?;
+    let path = folder.join("id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let id = text.trim().parse();
+            id.map(|id| (lock, id)).map_err(|bad| NimbusError(format!("{} cannot be read: {bad}", path.display())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let id = new_id()?;
+            write(folder, &path, &id).map_err(|error| cannot("keep an id", error))?;
+            Ok((lock, id))
+        }
+        Err(error) => Err(cannot("read the id", error)),
+    }
+}
+
+fn new_id() -> Result<NimbusId, NimbusError> {
+    let bytes = random_bytes().map_err(NimbusError)?;
+    let digits: String = bytes[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    NimbusId::new(digits).map_err(|bad| NimbusError(bad.to_string()))
+}
+
+/// Written beside and renamed, so that there is never half of it.
+fn write(folder: &Path, path: &Path, id: &NimbusId) -> io::Result<()> {
+    let beside = folder.join("id.new");
+    let mut file = File::create(&beside)?;
+    writeln!(file, "{id}")?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    sync_folder(folder)
+}

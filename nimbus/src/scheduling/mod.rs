@@ -1,0 +1,264 @@
+//! Which worker of which topology has which slot: Storm's even scheduler, moving as little as possible.
+//!
+//! A round goes: what may stay stays; workers whose slot failed again and again move; workers that wait get what is free;
+//! then new topologies, in the order of their submission. Executors are dealt to workers once, at the first plan: after that
+//! a worker only ever changes its slot.
+//!
+//! Not here: who is alive (`liveness`), the records (`records` makes them), writing them (`publish`). Invariants: the same
+//! input gives the same plans; a slot has at most one worker; a worker whose slot is good stays; a plan that does not change
+//! keeps its version.
+
+mod records;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster_state::records::EpochMs;
+use topology_api::ids::TaskId;
+use topology_api::topology::ComponentGraph;
+use worker_api::ids::{PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+
+pub use records::{BrokenPlan, PlanRecords, RecordTooLong};
+use slots::FreeSlots;
+
+/// A machine that is not dead. One that is not named to the scheduler counts as dead: its workers move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// It may get work.
+    Available {
+        /// What it is called by others.
+        host: String,
+        /// Processor and operating system that it can start executables of.
+        platform: String,
+        /// Its slots, used ones among them.
+        slots: BTreeSet<Port>,
+    },
+    /// It may not get work: its record is gone, or it is silent and not dead yet. What it runs stays.
+    Unavailable,
+}
+
+/// A topology as the scheduler sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyDetails {
+    /// The submission.
+    pub id: TopologyId,
+    /// When it was submitted: who came first is served first.
+    pub submitted_ms: EpochMs,
+    /// What its executable was built for.
+    pub platform: String,
+    /// `topology.workers`; 0 counts as 1.
+    pub workers: u16,
+    /// Its components, in any order.
+    pub components: Vec<Component>,
+    /// Whether it is being killed: it gets nothing more, its plan stays as it is.
+    pub leaving: bool,
+    /// The plan that holds.
+    pub plan: Option<TopologyPlan>,
+    /// Slots that failed their workers again and again: a worker that is still there goes elsewhere. Whoever passes one
+    /// drops it once the plan names another slot, or none, for its worker.
+    pub failing: BTreeMap<WorkerIndex, (SupervisorId, Port)>,
+}
+
+/// A component's tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// The first; the others follow it.
+    pub first_task: TaskId,
+    /// How many.
+    pub tasks: u32,
+    /// How many executors run them; at least 1 and at most as many as tasks.
+    pub executors: u32,
+}
+
+impl From<&ComponentGraph> for Component {
+    fn from(graph: &ComponentGraph) -> Self {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (tasks, executors) = (number(graph.tasks), number(graph.executors));
+        Component { first_task: TaskId(graph.first_task), tasks, executors }
+    }
+}
+
+/// A topology's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyPlan {
+    /// Counts its changes, from 1.
+    pub version: PlanVersion,
+    /// Its workers, by index.
+    pub workers: Vec<PlannedWorker>,
+}
+
+/// A worker of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedWorker {
+    /// Where it runs; `None` while it waits for a slot.
+    pub slot: Option<WorkerSlot>,
+    /// The version of the plan at which its slot or its tasks last changed.
+    pub version: PlanVersion,
+    /// Its executors, by first task, each with the tasks that it runs.
+    pub executors: Vec<Vec<TaskId>>,
+}
+
+/// A slot of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSlot {
+    /// The machine.
+    pub supervisor: SupervisorId,
+    /// What the machine is called by others.
+    pub host: String,
+    /// The slot.
+    pub port: Port,
+}
+
+/// What a round comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// The next plan of each topology whose plan changes.
+    pub plans: BTreeMap<TopologyId, TopologyPlan>,
+    /// What there is to say of each topology.
+    pub sentences: BTreeMap<TopologyId, String>,
+}
+
+/// Plans. `machines` are those that are not dead; the order of `topologies` does not matter.
+pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[TopologyDetails]) -> Round {
+    let mut order: Vec<&TopologyDetails> = topologies.iter().collect();
+    order.sort_by_key(|topology| (topology.submitted_ms, &topology.id));
+    let mut free = FreeSlots::new(machines);
+
+    // What stays is taken out of the free slots before anybody is given one.
+    let mut next: Vec<Vec<PlannedWorker>> = order.iter().map(|topology| keep(topology, machines, &mut free)).collect();
+    // Movers go before those who wait: each gives its slot back.
+    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
+        move_away(topology, workers, &mut free);
+    }
+    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
+        let waiting: Vec<&mut PlannedWorker> = workers.iter_mut().filter(|worker| worker.slot.is_none()).collect();
+        let slots = free.take(&topology.platform, waiting.len());
+        waiting.into_iter().zip(slots).for_each(|(worker, slot)| worker.slot = Some(slot));
+    }
+    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
+        if topology.plan.is_none() {
+            *workers = first_plan(topology, &mut free);
+        }
+    }
+
+    let mut round = Round::default();
+    for (topology, workers) in order.into_iter().zip(next) {
+        round.sentences.insert(topology.id.clone(), sentence(topology, &workers, &free));
+        if let Some(plan) = changed(topology, workers) {
+            round.plans.insert(topology.id.clone(), plan);
+        }
+    }
+    round
+}
+
+/// The workers of the plan that holds; those whose slot is gone wait for one.
+fn keep<'a>(
+    topology: &'a TopologyDetails,
+    machines: &BTreeMap<SupervisorId, Machine>,
+    free: &mut FreeSlots<'a>,
+) -> Vec<PlannedWorker> {
+    let Some(plan) = &topology.plan else { return Vec::new() };
+    let keep = |worker: &'a PlannedWorker| {
+        let slot = worker.slot.as_ref().and_then(|slot| {
+            let host = match machines.get(&slot.supervisor) {
+                Some(Machine::Available { host, slots, .. }) if slots.contains(&slot.port) => host,
+                Some(Machine::Unavailable) => &slot.host,
+                _ if topology.leaving => &slot.host,
+                _ => return None,
+            };
+            let ours = free.claim(&slot.supervisor, slot.port) || topology.leaving;
+            ours.then(|| WorkerSlot { host: host.clone(), ..slot.clone() })
+        });
+        PlannedWorker { slot, ..worker.clone() }
+    };
+    plan.workers.iter().map(keep).collect()
+}
+
+/// Moves workers whose slot failed again and again: to another machine, else to another slot of theirs. Without any free
+/// slot they stay, as waiting for one helps nobody.
+fn move_away(topology: &TopologyDetails, workers: &mut [PlannedWorker], free: &mut FreeSlots<'_>) {
+    for (WorkerIndex(index), (supervisor, port)) in &topology.failing {
+        let Some(slot) = workers.get_mut(usize::from(*index)).and_then(|worker| worker.slot.as_mut()) else { continue };
+        if (&slot.supervisor, slot.port) != (supervisor, *port) {
+            continue;
+        }
+        if let Some(better) = free.take_elsewhere(&topology.platform, supervisor) {
+            free.give_back(supervisor, *port);
+            *slot = better;
+        }
+    }
+}
+
+/// Deals the executors to as many workers as are wanted, and there are slots and executors for; none if no slot is free.
+fn first_plan(topology: &TopologyDetails, free: &mut FreeSlots<'_>) -> Vec<PlannedWorker> {
+    let executors = executors(&topology.components);
+    let slots = free.take(&topology.platform, requested(topology).min(executors.len()));
+    let worker = |slot| PlannedWorker { slot: Some(slot), version: PlanVersion(1), executors: Vec::new() };
+    let mut workers: Vec<PlannedWorker> = slots.into_iter().map(worker).collect();
+    if !workers.is_empty() {
+        let count = workers.len();
+        executors.into_iter().enumerate().for_each(|(turn, tasks)| workers[turn % count].executors.push(tasks));
+    }
+    workers
+}
+
+/// The executors of all components by first task, with contiguous tasks; larger ones first within a component.
+fn executors(components: &[Component]) -> Vec<Vec<TaskId>> {
+    let mut components = components.to_vec();
+    components.sort_by_key(|component| component.first_task);
+    let mut all = Vec::new();
+    for Component { first_task: TaskId(mut first), tasks, executors } in components {
+        let executors = executors.max(1).min(tasks);
+        for executor in 0..executors {
+            let count = tasks / executors + u32::from(executor < tasks % executors);
+            let end = first.saturating_add(count);
+            all.push((first..end).map(TaskId).collect());
+            first = end;
+        }
+    }
+    all
+}
+
+/// How many workers it should have.
+fn requested(topology: &TopologyDetails) -> usize {
+    usize::from(topology.workers.max(1))
+}
+
+/// The plan with these workers, if it is another than the one that holds.
+fn changed(topology: &TopologyDetails, mut workers: Vec<PlannedWorker>) -> Option<TopologyPlan> {
+    let Some(plan) = &topology.plan else {
+        return (!workers.is_empty()).then_some(TopologyPlan { version: PlanVersion(1), workers });
+    };
+    if plan.workers == workers {
+        return None;
+    }
+    let version = PlanVersion(plan.version.0 + 1);
+    let place = |worker: &PlannedWorker| worker.slot.as_ref().map(|slot| (slot.supervisor.clone(), slot.port));
+    for (worker, before) in workers.iter_mut().zip(&plan.workers) {
+        if place(worker) != place(before) {
+            worker.version = version;
+        }
+    }
+    Some(TopologyPlan { version, workers })
+}
+
+/// What there is to say, in Storm's words where it has some.
+fn sentence(topology: &TopologyDetails, workers: &[PlannedWorker], free: &FreeSlots<'_>) -> String {
+    if topology.leaving {
+        return "It is being killed: it gets no slot any more".to_owned();
+    }
+    let wanted = requested(topology);
+    let executors: usize =
+        topology.components.iter().map(|component| component.executors.max(1).min(component.tasks) as usize).sum();
+    let wanted = wanted.min(executors);
+    let waiting = workers.iter().filter(|worker| worker.slot.is_none()).count();
+    match (workers.len(), waiting) {
+        (0, _) => format!("Waiting for {wanted} of {wanted} slots: {}", free.why_none(&topology.platform)),
+        (all, 1..) => format!("Waiting for {waiting} of {all} slots: {}", free.why_none(&topology.platform)),
+        (all, 0) if all < wanted => format!("Running with fewer slots than requested ({all}/{wanted})"),
+        (_, 0) => "Fully Scheduled".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

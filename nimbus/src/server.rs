@@ -1,0 +1,289 @@
+//! The HTTP API: the routes of `nimbus_api`, and nothing else.
+//!
+//! Not here: deciding anything (`process`). Invariants: each request names the number of this API's format, so a page in a
+//! browser cannot send one unnoticed; bodies are bounded; whatever goes wrong is a [`Failure`] as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Request as HttpRequest, State};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use nimbus_api::API_FORMAT;
+use nimbus_api::client::{API_HEADER, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use nimbus_api::failure::{Failure, FailureKind};
+use nimbus_api::machine::MachineReport;
+use nimbus_api::submission::{Kill, SUBMISSION_BYTES, Submission};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{mpsc, oneshot};
+use worker_api::check_format;
+use worker_api::ids::{BlobHash, SupervisorId};
+use worker_api::report::{REPORT_FORMAT, Report};
+
+use crate::blobs::{Blobs, Extent, Refused};
+use crate::process::{Command, Reply, Request};
+
+/// Longest report of a machine or a worker in bytes: 100,000 executors with some hundred bytes each.
+const REPORT_BYTES: usize = 64 << 20;
+/// Longest body of a command.
+const COMMAND_BYTES: usize = 64 << 10;
+/// A blob is read in pieces of so many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What the routes share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) blobs: Arc<Blobs>,
+    /// As it may be shown.
+    pub(crate) configuration: Arc<BTreeMap<String, Value>>,
+}
+
+/// A failure as a reply.
+struct Refusal(Failure);
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Refusal(failure)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, json(&self.0)).into_response()
+    }
+}
+
+/// Any reply.
+type Answer = Result<Response, Refusal>;
+
+/// The routes.
+pub(crate) fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/configuration", get(configuration))
+        .route("/v1/topologies", post(submit))
+        .route("/v1/topologies/{id}", get(topology))
+        .route("/v1/topologies/{id}/activate", post(activate))
+        .route("/v1/topologies/{id}/deactivate", post(deactivate))
+        .route("/v1/topologies/{id}/kill", post(kill))
+        .route("/v1/blobs", get(blobs))
+        .route("/v1/blobs/{hash}", get(download).head(blob_state).put(upload))
+        .route("/v1/supervisors/{id}/report", post(report_machine))
+        .route("/v1/workers/report", post(report_worker))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(formats))
+        .with_state(api)
+}
+
+/// Refuses requests of another format, and writes ours into each reply.
+async fn formats(request: HttpRequest, next: Next) -> Response {
+    let found = request.headers().get(API_HEADER).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+    let fits = match found {
+        Some(Some(found)) => check_format("request", API_FORMAT, found).map_err(|wrong| wrong.to_string()),
+        Some(None) => Err(format!("the header `{API_HEADER}` is no number")),
+        None => Err(format!("the header `{API_HEADER}: {API_FORMAT}` is missing")),
+    };
+    let mut response = match fits {
+        Ok(()) => next.run(request).await,
+        Err(why) => Refusal(FailureKind::BadRequest.with(why)).into_response(),
+    };
+    response.headers_mut().insert(API_HEADER, API_FORMAT.into());
+    response
+}
+
+async fn no_route(method: Method, uri: Uri) -> Refusal {
+    FailureKind::NotFound.with(format!("there is no route {method} {}", shown(uri.path()))).into()
+}
+
+async fn no_method(method: Method, uri: Uri) -> Response {
+    let failure = FailureKind::BadRequest.with(format!("{} does not take {method}", shown(uri.path())));
+    (StatusCode::METHOD_NOT_ALLOWED, json(&failure)).into_response()
+}
+
+async fn cluster(State(api): State<Api>) -> Answer {
+    Ok(json(&api.ask(Request::Cluster).await?))
+}
+
+async fn configuration(State(api): State<Api>) -> Answer {
+    Ok(json(&*api.configuration))
+}
+
+async fn topology(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    Ok(json(&api.ask(|reply| Request::Topology(id, reply)).await?))
+}
+
+async fn submit(State(api): State<Api>, body: Body) -> Answer {
+    let submission: Submission = parse("submission", body, SUBMISSION_BYTES).await?;
+    let submitted = api.ask(|reply| Request::Submit(Box::new(submission), reply)).await?;
+    Ok((StatusCode::CREATED, json(&submitted)).into_response())
+}
+
+async fn activate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    Ok(json(&api.ask(|reply| Request::Command(id, Command::Activate, reply)).await?))
+}
+
+async fn deactivate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+    Ok(json(&api.ask(|reply| Request::Command(id, Command::Deactivate, reply)).await?))
+}
+
+async fn kill(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let kill: Kill = parse("kill", body, COMMAND_BYTES).await?;
+    Ok(json(&api.ask(|reply| Request::Command(id, Command::Kill(kill), reply)).await?))
+}
+
+async fn report_machine(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let id: SupervisorId = id.parse().map_err(|bad| bad_request(&bad))?;
+    let report: MachineReport = parse("machine's report", body, REPORT_BYTES).await?;
+    if report.id != id {
+        return Err(bad_request(&format!("the report is that of {}, not of {id}", report.id)));
+    }
+    Ok(json(&api.ask(|reply| Request::Machine(Box::new(report), reply)).await?))
+}
+
+async fn report_worker(State(api): State<Api>, body: Body) -> Answer {
+    let report: Report = parse("worker's report", body, REPORT_BYTES).await?;
+    check_format("worker's report", REPORT_FORMAT, report.format).map_err(|wrong| bad_request(&wrong))?;
+    Ok(json(&api.ask(|reply| Request::Worker(Box::new(report), reply)).await?))
+}
+
+async fn blobs(State(api): State<Api>) -> Answer {
+    Ok(json(&api.blobs.list().await))
+}
+
+async fn blob_state(State(api): State<Api>, Path(hash): Path<String>) -> Answer {
+    let hash = blob_hash(&hash)?;
+    match api.blobs.pin(&hash).await {
+        None => Err(crate::blobs::missing(&hash).into()),
+        Some(Extent::Complete(bytes)) => Ok(with(Body::empty(), StatusCode::OK, CONTENT_LENGTH.as_str(), bytes)),
+        Some(Extent::Partial(bytes)) => Ok(with(Body::empty(), StatusCode::OK, UPLOAD_OFFSET, bytes)),
+    }
+}
+
+async fn upload(State(api): State<Api>, Path(hash): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let hash = blob_hash(&hash)?;
+    let (offset, length) = (number(&headers, UPLOAD_OFFSET)?, number(&headers, UPLOAD_LENGTH)?);
+    match api.blobs.append(&hash, offset, length, body.into_data_stream()).await {
+        Ok(Extent::Complete(_)) => Ok(StatusCode::CREATED.into_response()),
+        Ok(Extent::Partial(bytes)) => Ok(with(Body::empty(), StatusCode::OK, UPLOAD_OFFSET, bytes)),
+        Err(Refused::Failure(failure)) => Err(failure.into()),
+        Err(Refused::Offset { right }) => {
+            let said =
+                format!("{right} bytes of blob {hash} are here, so its upload goes on at {right}, not at {offset}");
+            let mut response = Refusal(FailureKind::WrongState.with(said)).into_response();
+            response.headers_mut().insert(UPLOAD_OFFSET, right.into());
+            Ok(response)
+        }
+    }
+}
+
+async fn download(State(api): State<Api>, Path(hash): Path<String>, headers: HeaderMap) -> Answer {
+    let hash = blob_hash(&hash)?;
+    let from = headers.get(RANGE).map(first_byte).transpose()?;
+    let (file, bytes) = api.blobs.open_at(&hash, from.unwrap_or(0)).await?;
+    if let Some(from) = from.filter(|from| *from >= bytes) {
+        let failure = FailureKind::BadRequest.with(format!("blob {hash} has {bytes} bytes, none from {from} on"));
+        let mut response = (StatusCode::RANGE_NOT_SATISFIABLE, json(&failure)).into_response();
+        response.headers_mut().extend(text(CONTENT_RANGE, format!("bytes */{bytes}")));
+        return Ok(response);
+    }
+    let pieces = stream::try_unfold(file, |mut file| async move {
+        let mut piece = vec![0; PIECE_BYTES];
+        let length = file.read(&mut piece).await?;
+        piece.truncate(length);
+        Ok::<_, std::io::Error>((length > 0).then_some((piece, file)))
+    });
+    let status = if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let first = from.unwrap_or(0);
+    let mut response = with(Body::from_stream(pieces), status, CONTENT_LENGTH.as_str(), bytes - first);
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if from.is_some() {
+        headers.extend(text(CONTENT_RANGE, format!("bytes {first}-{}/{bytes}", bytes - 1)));
+    }
+    Ok(response)
+}
+
+impl Api {
+    /// Asks the loop, and waits for its answer.
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let stops = || FailureKind::NotLeader.with("this Nimbus is stopping");
+        self.requests.send(request(reply)).await.map_err(|_| stops())?;
+        answer.await.map_err(|_| stops())?
+    }
+}
+
+/// A JSON reply.
+fn json(body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no JSON: {error}")).into_response(),
+    }
+}
+
+/// A reply with a number in a header.
+fn with(body: Body, status: StatusCode, header: &'static str, number: u64) -> Response {
+    let mut response = (status, body).into_response();
+    response.headers_mut().insert(header, number.into());
+    response
+}
+
+fn text(name: axum::http::HeaderName, value: String) -> Option<(axum::http::HeaderName, HeaderValue)> {
+    Some((name, value.try_into().ok()?))
+}
+
+fn bad_request(why: &impl std::fmt::Display) -> Refusal {
+    FailureKind::BadRequest.with(why.to_string()).into()
+}
+
+fn blob_hash(text: &str) -> Result<BlobHash, Refusal> {
+    text.parse().map_err(|bad| bad_request(&bad))
+}
+
+/// Reads a body of at most `most` bytes. An empty one is read as null.
+async fn parse<T: DeserializeOwned>(what: &str, body: Body, most: usize) -> Result<T, Refusal> {
+    let body = match to_bytes(body, most).await {
+        Ok(body) => body,
+        Err(error) if is_too_long(&error) => {
+            return Err(FailureKind::TooLarge.with(format!("the {what} is longer than {most} bytes")).into());
+        }
+        Err(error) => return Err(bad_request(&format!("the {what} did not come whole: {error}"))),
+    };
+    serde_json::from_slice(&body).map_err(|error| bad_request(&format!("the {what} cannot be read: {error}")))
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Result<u64, Refusal> {
+    let number = headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+    number.ok_or_else(|| bad_request(&format!("an upload needs the header `{name}` with a number of bytes")))
+}
+
+/// `bytes=N-`.
+fn first_byte(range: &HeaderValue) -> Result<u64, Refusal> {
+    let first = range.to_str().ok().and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    first.ok_or_else(|| bad_request(&"of ranges only `bytes=N-` is understood"))
+}
+
+/// A path that may be anything, for a message.
+fn shown(path: &str) -> String {
+    path.chars().take(200).flat_map(char::escape_default).collect()
+}

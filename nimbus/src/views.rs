@@ -1,0 +1,298 @@
+//! What tools are shown: the cluster, a topology.
+//!
+//! Not here: HTTP (`server`). Invariant: no secret leaves in a configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster_state::records::{self, KillStep, Status};
+use nimbus_api::cluster::{Cluster, MachineSummary, NimbusSummary};
+use nimbus_api::topology::{Executor, StatusWord, Topology, TopologySummary, Worker};
+use serde_json::Value;
+use topology_api::topology::{GRAPH_FORMAT, Graph};
+use worker_api::ids::{PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::report::Stage;
+
+use crate::clock::epoch_ms;
+use crate::knowledge::{KnownTopology, Unreadable, uses};
+use crate::lifecycle;
+use crate::liveness::MachineState;
+use crate::process::Process;
+
+/// What stands for a value that is not to be shown.
+const HIDDEN: &str = "*****";
+/// A key with one of these in it holds a secret.
+const SECRET_WORDS: [&str; 7] = ["password", "secret", "payload", "token", "credential", "blowfish", "passwd"];
+
+/// A configuration as it may be shown.
+pub(crate) fn hidden(configuration: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    configuration.iter().map(|(key, value)| (key.clone(), hide(key, value))).collect()
+}
+
+fn hide(key: &str, value: &Value) -> Value {
+    let lower = key.to_ascii_lowercase();
+    match value {
+        Value::Null => Value::Null,
+        _ if SECRET_WORDS.iter().any(|word| lower.contains(word)) => HIDDEN.into(),
+        Value::Object(inner) => inner.iter().map(|(key, value)| (key.clone(), hide(key, value))).collect(),
+        Value::Array(items) => items.iter().map(|item| hide("", item)).collect(),
+        other => other.clone(),
+    }
+}
+
+impl Process {
+    /// `GET /v1/cluster`.
+    pub(crate) fn cluster(&self) -> Cluster {
+        let mut unreadable = Vec::new();
+        let mut topologies = Vec::new();
+        if let Some(known) = &self.known {
+            unreadable.extend(known.oddities.iter().chain(&known.daemons.unreadable).cloned());
+            unreadable.extend(known.unreadable.values().map(|topology| topology.why.clone()));
+            unreadable.extend(known.topologies.values().filter_map(|topology| topology.plan_unreadable.clone()));
+            topologies.extend(known.topologies.iter().map(|(id, topology)| self.summary(id, topology)));
+            topologies.extend(known.unreadable.iter().map(|(id, topology)| unreadable_summary(id, topology)));
+        }
+        topologies.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Cluster {
+            version: self.me.version.clone(),
+            nimbuses: self.nimbuses(),
+            machines: self.observed.machines.ids().map(|id| self.machine(id)).collect(),
+            topologies,
+            unreadable,
+            cluster_state: self.why_away(),
+        }
+    }
+
+    fn nimbuses(&self) -> Vec<NimbusSummary> {
+        let now = epoch_ms();
+        let others =
+            self.known.iter().flat_map(|known| &known.daemons.nimbuses).filter(|nimbus| nimbus.id != self.me.id);
+        let nimbus = |nimbus: &records::Nimbus, leads, uptime_ms| NimbusSummary {
+            id: nimbus.id.clone(),
+            host: nimbus.host.clone(),
+            port: nimbus.port,
+            leads,
+            version: nimbus.version.clone(),
+            uptime_ms,
+        };
+        let me = nimbus(&self.me, self.token().is_some(), self.clock.uptime_ms());
+        let others = others.map(|other| nimbus(other, false, now.saturating_sub(other.started_ms)));
+        std::iter::once(me).chain(others).collect()
+    }
+
+    fn machine(&self, id: &SupervisorId) -> MachineSummary {
+        let now = self.clock.uptime_ms();
+        let record = self.known.as_ref().and_then(|known| known.daemons.supervisors.get(id));
+        let reported = self.observed.report(id);
+        let state = self.observed.machines.state(id);
+        let mut used = BTreeSet::new();
+        let mut planned_host = None;
+        for slot in self.planned_slots().filter(|slot| slot.supervisor == *id) {
+            used.insert(slot.port);
+            planned_host = Some(slot.host.clone());
+        }
+        let slots: Vec<Port> = match (record, reported) {
+            (_, Some(reported)) => reported.report.slots.keys().copied().collect(),
+            (Some(record), None) => record.slots.clone(),
+            (None, None) => used.iter().copied().collect(),
+        };
+        let host = reported.map(|reported| reported.report.host.clone()).or(record.map(|record| record.host.clone()));
+        let version =
+            reported.map(|reported| reported.report.version.clone()).or(record.map(|record| record.version.clone()));
+        MachineSummary {
+            id: id.clone(),
+            host: host.or(planned_host).unwrap_or_default(),
+            version: version.unwrap_or_default(),
+            uptime_ms: reported.map_or(0, |reported| reported.report.uptime_ms + now.saturating_sub(reported.at_ms)),
+            slots,
+            used: used.into_iter().collect(),
+            heard_ms: self.observed.machines.heard_ms(id, now).unwrap_or(now),
+            available: state == MachineState::Available,
+            dead: state == MachineState::Dead,
+        }
+    }
+
+    /// A topology in a list.
+    pub(crate) fn summary(&self, id: &TopologyId, topology: &KnownTopology) -> TopologySummary {
+        let now = self.clock.uptime_ms();
+        let record = &topology.record;
+        let (mut executors, mut workers, mut restarts) = (0, 0, 0);
+        for (index, planned) in topology.planned() {
+            if planned.slot.is_some() {
+                executors += planned.executors.len() as u32;
+                workers += 1;
+            }
+            restarts += self.observed.seen(id, index, planned, now).worker.map_or(0, |worker| worker.restarts);
+        }
+        let graph = topology.graph.as_ref().ok();
+        let tasks = graph.map_or(0, |graph| graph.components.iter().map(|component| component.tasks).sum());
+        let version =
+            graph.and_then(|graph| graph.graph.config.get("topology.version")).filter(|value| !value.is_null());
+        let broken = self.why_broken(topology);
+        TopologySummary {
+            id: id.clone(),
+            name: record.name.clone(),
+            owner: record.owner.clone(),
+            status: match (&broken, topology.is_killed()) {
+                (Some(_), false) => StatusWord::Broken,
+                _ => lifecycle::word(&record.status),
+            },
+            reason: self.reason(id, topology).or(broken),
+            uptime_ms: epoch_ms().saturating_sub(record.submitted_ms),
+            tasks,
+            executors,
+            workers,
+            workers_wanted: graph.map_or(0, |graph| u32::from(graph.settings.workers)),
+            restarts,
+            scheduler: self.sentences.get(id).cloned().unwrap_or_default(),
+            replication: u32::from(self.missing_blob(topology).is_none()),
+            topology_version: version.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+            runtime_version: record.build.version.clone(),
+            plan: topology.plan.as_ref().map_or(PlanVersion(0), |plan| plan.plan.version),
+        }
+    }
+
+    /// What more there is to say of a state.
+    fn reason(&self, id: &TopologyId, topology: &KnownTopology) -> Option<String> {
+        let now = self.clock.uptime_ms();
+        let reports =
+            || topology.planned().filter_map(|(index, planned)| self.observed.seen(id, index, planned, now).report);
+        match &topology.record.status {
+            Status::Active if !topology.record.started => {
+                let all = topology.planned().count();
+                let ready = reports().filter(|(report, _)| matches!(report.stage, Stage::Ready | Stage::Ended)).count();
+                Some(format!("starting, {ready} of {all} workers are ready"))
+            }
+            Status::Active => None,
+            Status::Inactive { reason } => Some(reason.clone()),
+            Status::Killed { step: KillStep::Draining, deadline_ms, .. } => {
+                let executors = reports().flat_map(|(report, _)| &report.executors);
+                let pending: u64 = executors.map(|executor| executor.counts.pending).sum();
+                let secs = deadline_ms.saturating_sub(epoch_ms()).div_ceil(1000);
+                Some(format!("draining, {pending} roots pending, at most {secs} s more"))
+            }
+            Status::Killed { step: KillStep::Removing, .. } => {
+                Some("removing: its workers stop, and its machines clean up".to_owned())
+            }
+        }
+    }
+
+    fn why_broken(&self, topology: &KnownTopology) -> Option<String> {
+        topology
+            .plan_unreadable
+            .clone()
+            .or_else(|| self.missing_blob(topology))
+            .or_else(|| topology.graph.as_ref().err().cloned())
+    }
+
+    fn missing_blob(&self, topology: &KnownTopology) -> Option<String> {
+        let (hash, what) = uses(&topology.record).into_iter().find(|(hash, _)| self.blobs.complete(hash).is_none())?;
+        Some(format!("its {what}, blob {hash}, is not on this Nimbus's disk: upload it again"))
+    }
+
+    /// `GET /v1/topologies/ID`.
+    pub(crate) fn topology(&self, id: &TopologyId, topology: &KnownTopology) -> Topology {
+        let now = self.clock.uptime_ms();
+        let graph = topology.graph.as_ref().ok();
+        let mut configuration = self.config.configuration.clone();
+        configuration.extend(graph.iter().flat_map(|graph| graph.graph.config.clone()));
+        let mut workers = Vec::new();
+        let mut executors: Vec<Executor> = Vec::new();
+        for (index, planned) in topology.planned() {
+            let mut tasks: BTreeMap<String, u32> = BTreeMap::new();
+            for executor in &planned.executors {
+                let component = executor.first().and_then(|task| graph?.component_of(*task)).unwrap_or_default();
+                *tasks.entry(component.to_owned()).or_default() += executor.len() as u32;
+                executors.push(self.observed.statistics.executor(id, component, executor, index, now));
+            }
+            workers.push(self.worker(id, index, planned, tasks));
+        }
+        executors.sort_by_key(|executor| executor.tasks);
+        let mut troubles = self.observed.troubles(id);
+        troubles.extend(self.why_broken(topology));
+        Topology {
+            summary: self.summary(id, topology),
+            graph: graph.map_or_else(|| empty_graph(topology.record.name.as_str()), |graph| hidden_graph(&graph.graph)),
+            configuration: hidden(&configuration),
+            workers,
+            executors,
+            errors: self.observed.statistics.errors(id),
+            troubles,
+        }
+    }
+
+    fn worker(
+        &self,
+        id: &TopologyId,
+        index: WorkerIndex,
+        planned: &crate::scheduling::PlannedWorker,
+        tasks: BTreeMap<String, u32>,
+    ) -> Worker {
+        let seen = self.observed.seen(id, index, planned, self.clock.uptime_ms());
+        let report = seen.report.map(|(report, _)| report);
+        let age = seen.report.map(|(_, age)| age);
+        Worker {
+            worker: index,
+            supervisor: planned.slot.as_ref().map(|slot| slot.supervisor.clone()),
+            host: planned.slot.as_ref().map(|slot| slot.host.clone()),
+            port: planned.slot.as_ref().map(|slot| slot.port),
+            slot: seen.slot,
+            life: report.map(|report| report.life).or(seen.worker.map(|worker| worker.life)),
+            pid: report.map(|report| report.pid),
+            stage: report.map(|report| report.stage),
+            uptime_ms: report.map(|report| report.uptime_us / 1000 + age.unwrap_or(0)),
+            heard_ms: age,
+            memory_bytes: report.map(|report| report.memory_bytes),
+            executors: planned.executors.len() as u32,
+            tasks,
+            restarts: seen.worker.map_or(0, |worker| worker.restarts),
+            ends: seen.worker.map(|worker| worker.ends.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// What is shown of a topology whose record cannot be read.
+    pub(crate) fn unreadable(&self, id: &TopologyId, topology: &Unreadable) -> Topology {
+        Topology {
+            summary: unreadable_summary(id, topology),
+            graph: empty_graph(topology.name.as_str()),
+            configuration: hidden(&self.config.configuration),
+            workers: Vec::new(),
+            executors: Vec::new(),
+            errors: BTreeMap::new(),
+            troubles: vec![topology.why.clone()],
+        }
+    }
+}
+
+fn hidden_graph(graph: &Graph) -> Graph {
+    let mut graph = Graph { config: hidden(&graph.config), ..graph.clone() };
+    for component in &mut graph.components {
+        component.config = hidden(&component.config);
+    }
+    graph
+}
+
+fn empty_graph(name: &str) -> Graph {
+    Graph { format: GRAPH_FORMAT, name: name.to_owned(), config: BTreeMap::new(), components: Vec::new() }
+}
+
+/// In a list, of a topology whose record cannot be read.
+pub(crate) fn unreadable_summary(id: &TopologyId, topology: &Unreadable) -> TopologySummary {
+    TopologySummary {
+        id: id.clone(),
+        name: topology.name.clone(),
+        owner: None,
+        status: StatusWord::Broken,
+        reason: Some(topology.why.clone()),
+        uptime_ms: 0,
+        tasks: 0,
+        executors: 0,
+        workers: 0,
+        workers_wanted: 0,
+        restarts: 0,
+        scheduler: String::new(),
+        replication: 0,
+        topology_version: None,
+        runtime_version: String::new(),
+        plan: PlanVersion(0),
+    }
+}

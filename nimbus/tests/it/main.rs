@@ -1,0 +1,9 @@
+//! Nimbus as others meet it: over its HTTP API, by the client that they use, on stores in memory and in a file.
+
+mod blobs;
+mod fixture;
+mod machines;
+mod restarting;
+mod routes;
+mod store;
+mod submitting;
