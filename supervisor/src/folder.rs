@@ -358,20 +358,15 @@ fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, String> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let bad = |why: String| format!("{} cannot be read: {why}", path.display());
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(bad(in_words(&error))),
+        Err(error) => return Err(format!("{} cannot be read: {}", path.display(), in_words(&error))),
     };
-    let Format { format } = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    worker_api::check_format("Supervisor's file", FORMAT, format).map_err(|error| bad(error.to_string()))?;
-    let filed: Filed<T> = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    Ok(Some(filed.content))
+    match worker_api::read_json::<Filed<T>>("Supervisor's file", FORMAT, &bytes) {
+        Ok(filed) => Ok(Some(filed.content)),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
 }
 
 #[cfg(test)]

@@ -518,7 +518,7 @@ impl Machine {
             let id = &resident.of.topology;
             let followed = self.following.get(id).filter(|_| place.slot.keeps());
             let newer = |followed: &&Arc<Followed>| followed.placement.version > report.placement;
-            let gone = self.gone.get(id).into_iter().flatten();
+            let gone = self.gone.get(id).into_iter().flatten().filter(|(worker, _)| **worker != resident.of.worker);
             let answer = Answer {
                 format: ANSWER_FORMAT,
                 slot: if place.slot.keeps() { SlotWord::Kept } else { SlotWord::Gone },
