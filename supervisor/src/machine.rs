@@ -346,15 +346,20 @@ impl Machine {
         }
         self.missing.remove(&hash);
         self.blobs.arrived(&hash);
+        self.start_fetched().await;
+    }
+
+    /// Starts what has all its files here, and fetches what is missing.
+    async fn start_fetched(&mut self) {
         let fetching = |(port, place): (&Port, &Place)| match place.slot.phase() {
             Phase::Fetching(of) => Some((*port, of.topology.clone())),
             _ => None,
         };
         let ports: Vec<_> = self.places.iter().filter_map(fetching).collect();
         for (port, topology) in ports {
-            let Some(followed) = self.following.get(&topology) else { continue };
-            let blobs = followed.blobs();
-            if blobs.contains_key(&hash) && self.blobs.want(&blobs) {
+            if let Some(followed) = self.following.get(&topology)
+                && self.blobs.want(&followed.blobs())
+            {
                 self.step(port, Event::FilesReady).await;
             }
         }
@@ -396,6 +401,8 @@ impl Machine {
         self.blobs.keep(&needed);
         self.missing.retain(|hash, _| needed.contains(hash));
         self.urgent = true;
+        // What it was fetched for may not have been known until now.
+        self.start_fetched().await;
     }
 
     /// Writes down what is followed; what cannot be written now is tried again.

@@ -144,6 +144,31 @@ async fn a_worker_is_restarted_with_nimbus_and_cluster_state_away() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_of_the_supervisor_is_waited_over() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    let (first, other) = (cluster.running(0).await, cluster.running(1).await);
+    cluster.stop().await;
+    fs::write(cluster.config.folder.join("topologies/words-1-1.json"), "{").unwrap();
+    kill_process(pid(first.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
+    cluster.session.go_away();
+    cluster.start().await;
+    // The living one goes on; the other waits for the cluster state.
+    assert_eq!(cluster.running(1).await.report.unwrap().pid, other.report.unwrap().pid);
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| report.slots[&port].state == SlotState::Fetching).await;
+    let trouble = &report.troubles[&id("words-1-1")];
+    assert!(
+        trouble.ends_with(": the Supervisor's file cannot be read: EOF while parsing an object at line 1 column 1"),
+        "{trouble}"
+    );
+    cluster.session.come_back();
+    let second = cluster.running_after(0, &first).await;
+    assert_eq!((second.life.incarnation, second.restarts), (Incarnation(2), 1));
+    cluster.until(|report| report.troubles.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_hangs_is_killed_and_restarted() {
     let mut cluster = Cluster::new().await;
     cluster.config.worker_timeout = Duration::from_secs(1);
