@@ -10,14 +10,15 @@ use std::time::Duration;
 use cluster_state::paths;
 use cluster_state::records::{KillStep, Status, Supervisor as SupervisorRecord};
 use nimbus_api::machine::SlotState;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, kill_process, test_kill_process};
 use serde_json::json;
 use supervisor::Supervisor;
+use supervisor::process::{Process, Signal};
 use worker_api::answer::{GoneLife, Slot, Spouts};
 use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
 use worker_api::launch::Launch;
 
-use crate::cluster::{Cluster, id, wait_for};
+use crate::cluster::{Cluster, FIXTURE, id, wait_for};
 
 fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
@@ -107,6 +108,59 @@ async fn a_restarted_supervisor_adopts_its_workers() {
     assert_eq!((restarted.life.incarnation, restarted.restarts), (Incarnation(2), 1));
     assert_eq!(restarted.ends[0].cause, "killed by SIGKILL");
     assert_eq!(restarted.ends[0].last_report.as_ref().unwrap().pid, before[1]);
+}
+
+/// Which life a slot's record, or its keeper's, speaks of.
+fn incarnation(cluster: &Cluster, file: &str) -> u64 {
+    let read = || -> Option<u64> {
+        let json = fs::read(cluster.slot_folder(0).join(file)).ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&json).ok()?;
+        json.pointer("/content/incarnation").or(json.get("incarnation"))?.as_u64()
+    };
+    read().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_at_any_moment_starts_none_twice() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let mut last = cluster.running(0).await;
+    cluster.stop().await;
+    for round in 0..10 {
+        let mut supervisor = std::process::Command::new(FIXTURE)
+            .arg("supervisor")
+            .arg(cluster.folder.path())
+            .args(cluster.config.slots.iter().map(ToString::to_string))
+            .spawn()
+            .unwrap();
+        let before = incarnation(&cluster, "record.json");
+        // Once its last life is over, there is a next one.
+        if let Some(worker) = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap() {
+            worker.signal(Signal::KILL).unwrap();
+        }
+        // As soon as the next life is written down; as soon as it is started; as soon as it reports.
+        wait_for("the next life", || {
+            let moment = match round % 3 {
+                0 => incarnation(&cluster, "record.json") > before,
+                1 => incarnation(&cluster, "keeper.json") > before,
+                _ => {
+                    incarnation(&cluster, "keeper.json") > before && cluster.slot_folder(0).join("report.json").exists()
+                }
+            };
+            moment.then_some(())
+        })
+        .await;
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+    }
+    cluster.start().await;
+    last = cluster.running_after(0, &last).await;
+    assert!(last.life.incarnation.0 > 10, "{}", last.life);
+    let logs = cluster.config.logs_folder.join("words-1-1").join(cluster.slot(0).to_string());
+    assert_eq!(fs::read_to_string(logs.join("two")).ok(), None);
+    assert!(logs.join("only").exists());
+    let living = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap().unwrap().pid();
+    assert_eq!(last.report.unwrap().pid, living);
 }
 
 #[tokio::test]
