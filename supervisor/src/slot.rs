@@ -414,7 +414,10 @@ impl Slot {
             }
         };
         let end = end.filter(|end| end.incarnation == resident.incarnation);
-        let lived = end.as_ref().map_or(now.saturating_sub(since), |end| Duration::from_millis(end.lived_ms));
+        let lived = match &end {
+            Some(end) => Duration::from_millis(end.lived_ms),
+            None => now.saturating_sub(since),
+        };
         let of = resident.of.clone();
         let mut effects = vec![Effect::Ended(Ended { resident, verdict, end, lived })];
         effects.extend(if self.wanted.as_ref() == Some(&of) {

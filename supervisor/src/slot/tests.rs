@@ -88,7 +88,10 @@ impl World {
             Effect::Terminate(_) => {
                 let process = self.process.as_ref().and_then(|process| process.resident.as_ref());
                 self.condemned = process.cloned();
-                assert!(process.is_none_or(|resident| Some(&resident.of) != self.slot.wanted()), "who is wanted was stopped");
+                assert!(
+                    process.is_none_or(|resident| Some(&resident.of) != self.slot.wanted()),
+                    "who is wanted was stopped"
+                );
                 if self.process.as_ref().is_some_and(|process| process.resident.is_some() && !process.stubborn) {
                     self.process = None;
                 }
