@@ -197,7 +197,7 @@ impl Case {
         if summary.failed > 0 {
             bail!("case {}: {} roots failed, none should", self.name(), summary.failed);
         }
-        let quantile = |at| summary.complete_us.value_at_quantile(at) as f64;
+        let quantile = |at| summary.complete.quantile_us(at) as f64;
         Ok(Round { tuples: run.tuples, wall: run.wall, cpu: run.cpu, p50_us: quantile(0.5), p99_us: quantile(0.99) })
     }
 

@@ -6,21 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use topology_api::topology::Topology;
 use worker::journal::Journal;
 use worker::process::{Worker, WorkerConfig, WorkerReport};
 use worker::seam::Seam;
-use worker::transfer::handshake::Secret;
 use worker::transfer::network::Connector;
 use worker::transfer::pipe::Pipes;
-use worker_api::ids::{Incarnation, WorkerIndex};
+use worker_api::ids::{Incarnation, Life, WorkerIndex};
 use worker_api::plan::Plan;
+use worker_api::report::{Distribution, Fatal};
+use worker_api::secret::Secret;
 
 use crate::placement::spread_evenly;
-
-/// Bytes that the inboxes of one worker may hold.
-const BUDGET_BYTES: usize = 256 << 20;
 
 /// Why a local run did not end well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +66,8 @@ pub struct Summary {
     pub acked: u64,
     /// Roots that failed, replayed ones each time.
     pub failed: u64,
-    /// Time from emit to the last ack of each root, in microseconds.
-    pub complete_us: Histogram<u64>,
+    /// Time from emit to the last ack of each root.
+    pub complete: Distribution,
     /// Tuples executed by each component.
     pub executed: BTreeMap<String, u64>,
     /// Errors of user code, by component: the last ones.
@@ -120,7 +117,7 @@ impl LocalCluster {
                 std::task::Poll::Pending
             })
             .await;
-            if let Some((component, error)) = progress.fatal {
+            if let Some(Fatal { component, error }) = progress.fatal {
                 return Err(LocalError::Fatal { component, error });
             }
         }
@@ -133,7 +130,7 @@ impl LocalCluster {
     /// That error.
     pub fn check(&self) -> Result<(), LocalError> {
         match self.workers.iter().flatten().find_map(|worker| worker.progress().fatal) {
-            Some((component, error)) => Err(LocalError::Fatal { component, error }),
+            Some(Fatal { component, error }) => Err(LocalError::Fatal { component, error }),
             None => Ok(()),
         }
     }
@@ -181,7 +178,7 @@ impl LocalCluster {
         let mut summary = Summary {
             acked: 0,
             failed: 0,
-            complete_us: Histogram::new_with_bounds(1, 1 << 32, 2).expect("the bounds are constants that it accepts"),
+            complete: Distribution::default(),
             executed: BTreeMap::new(),
             errors: BTreeMap::new(),
         };
@@ -190,11 +187,10 @@ impl LocalCluster {
             if spout {
                 summary.acked += executor.counts.acked;
                 summary.failed += executor.counts.failed;
-                // Both histograms have the same bounds.
-                let _ = summary.complete_us.add(&executor.complete_us);
+                summary.complete.add(&executor.counts.complete);
             }
             *summary.executed.entry(executor.component.clone()).or_default() += executor.counts.executed;
-            let errors = executor.last_errors.into_iter().map(|error| error.message);
+            let errors = executor.errors.into_iter().map(|error| error.message);
             summary.errors.entry(executor.component).or_default().extend(errors);
         }
         summary
@@ -227,8 +223,9 @@ impl LocalCluster {
         self.workers[usize::from(worker)] = None;
         self.network.kill(WorkerIndex(worker));
         let incarnation = self.incarnations[usize::from(worker)];
+        let life = Life { plan: self.plan.workers[usize::from(worker)].version, incarnation };
         for peer in self.workers.iter().flatten() {
-            peer.peer_is_gone(WorkerIndex(worker), incarnation);
+            peer.peer_is_gone(WorkerIndex(worker), life);
         }
     }
 
@@ -260,7 +257,6 @@ impl LocalCluster {
             connector,
             seam: self.seam.clone(),
             control: self.control.clone(),
-            budget_bytes: BUDGET_BYTES,
             journal: self.journal.clone(),
         })
     }
@@ -322,7 +318,7 @@ impl LocalClusterBuilder {
         let workers = wanted.clamp(1, u16::try_from(executors).unwrap_or(u16::MAX));
         let plan = spread_evenly(&self.topology, workers);
         let mut cluster = LocalCluster {
-            secret: Secret::new(seam.random_key().to_vec()),
+            secret: Secret::new(seam.random_key()),
             control: self.control.unwrap_or_else(|| seam.clone()),
             seam,
             plan,

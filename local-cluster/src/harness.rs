@@ -239,7 +239,7 @@ impl BoltHarness {
             Ran::Panicked(text) => {
                 let component = &self.topology.components()[self.component];
                 let reason = FailReason::new(topology_api::fail::FailKind::Panicked, component.name(), &text);
-                self.bolt.restart(&reason, &mut self.outbox);
+                self.bolt.restart(&reason, &mut turn(&mut self.outbox, &self.clock, &mut tally));
                 let prepared = self.bolt.prepare(&context(&self.topology, component, component.tasks()[0]));
                 prepared.and(Err(Error::retry(format!("the bolt panicked: {text}"))))
             }

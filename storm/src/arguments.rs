@@ -6,9 +6,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use topology_api::config::Config;
+use worker_api::ids::{Port, TopologyId};
+use worker_api::launch::LAUNCH_FILE;
 
 use crate::refusal::Refusal;
 
@@ -19,6 +20,25 @@ pub(crate) enum Role {
     Describe,
     /// Run the topology in this process.
     Local(Local),
+}
+
+/// What a command line asks for.
+pub(crate) enum Asked<A> {
+    /// A role that the author's arguments stand beside.
+    Role(Arguments<A>),
+    /// To be the worker of a slot; the author's arguments are in its launch file.
+    Worker(Slot),
+}
+
+/// The slot of the role `worker`. Topology and port stand on the command line for those who look at processes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// The submission.
+    pub(crate) topology: TopologyId,
+    /// The slot.
+    pub(crate) port: Port,
+    /// The launch file.
+    pub(crate) launch: PathBuf,
 }
 
 /// Options of the role `local`.
@@ -50,6 +70,9 @@ const CONFIG: &str = "storm config";
 const WORKERS: &str = "storm workers";
 const REPORT: &str = "storm report";
 const QUIET: &str = "storm quiet";
+const TOPOLOGY: &str = "storm topology";
+const PORT: &str = "storm port";
+const LAUNCH: &str = "storm launch";
 
 const DESCRIBE: &str = "describe";
 const LOCAL: &str = "local";
@@ -59,7 +82,7 @@ const WORKER: &str = "worker";
 pub(crate) fn read<A: clap::Args>(
     name: &str,
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Arguments<A>, Refusal> {
+) -> Result<Asked<A>, Refusal> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let executable =
         arguments.first().and_then(|path| Path::new(path).file_name()?.to_str()).unwrap_or(name).to_owned();
@@ -74,12 +97,31 @@ pub(crate) fn read<A: clap::Args>(
     let (role, matches) = match matches.subcommand() {
         Some((DESCRIBE, matches)) => (Role::Describe, matches),
         Some((LOCAL, matches)) => (Role::Local(local(matches)), matches),
-        Some((WORKER, _)) => return Err(Refusal::NoCluster { executable }),
+        Some((WORKER, matches)) => return slot(matches, executable).map(Asked::Worker),
         _ => return Err(Refusal::NoRole { executable }),
     };
     let (config, unreadable) = config(matches);
     let own = A::from_arg_matches(matches).map_err(|error| Refusal::Arguments(error.format(&mut command)))?;
-    Ok(Arguments { role, own, config, unreadable })
+    Ok(Asked::Role(Arguments { role, own, config, unreadable }))
+}
+
+/// Reads the arguments of the topology's author as they were submitted, the way `describe` did then.
+pub(crate) fn read_submitted<A: clap::Args>(name: &str, submitted: &[String]) -> Result<Arguments<A>, Refusal> {
+    let role = [name, DESCRIBE].map(OsString::from);
+    match read(name, role.into_iter().chain(submitted.iter().map(OsString::from)))? {
+        Asked::Role(arguments) => Ok(arguments),
+        Asked::Worker(_) => Err(Refusal::NoRole { executable: name.to_owned() }),
+    }
+}
+
+fn slot(matches: &ArgMatches, executable: String) -> Result<Slot, Refusal> {
+    let topology = matches.get_one::<TopologyId>(TOPOLOGY).cloned();
+    let (port, launch) = (matches.get_one::<u16>(PORT), matches.get_one::<PathBuf>(LAUNCH).cloned());
+    // The first two are required, and the third has a default.
+    let (Some(topology), Some(port), Some(launch)) = (topology, port, launch) else {
+        return Err(Refusal::NoRole { executable });
+    };
+    Ok(Slot { topology, port: Port(*port), launch })
 }
 
 fn local(matches: &ArgMatches) -> Local {
@@ -161,13 +203,24 @@ fn command<A: clap::Args>(name: &str, executable: &str) -> Result<Command, Refus
                 .help("When it has ended, write what the run came to as JSON"),
         )
         .arg(flag(QUIET).long("quiet").help("Say nothing of progress, and no summary at the end"));
-    let worker = Command::new(WORKER).hide(true).disable_help_flag(true).arg(
-        Arg::new("storm anything")
-            .num_args(0..)
-            .allow_hyphen_values(true)
-            .trailing_var_arg(true)
-            .value_parser(ValueParser::os_string()),
-    );
+    let worker = Command::new(WORKER)
+        .about("Run one worker of a cluster; its Supervisor starts it")
+        .override_usage(format!("{executable} {WORKER} TOPOLOGY-ID PORT [--launch FILE]"))
+        .disable_help_flag(true)
+        .arg(
+            option(TOPOLOGY, "TOPOLOGY-ID")
+                .required(true)
+                .value_parser(value_parser!(TopologyId))
+                .help("The submission"),
+        )
+        .arg(option(PORT, "PORT").required(true).value_parser(value_parser!(u16).range(1..)).help("The slot"))
+        .arg(
+            option(LAUNCH, "FILE")
+                .long("launch")
+                .default_value(LAUNCH_FILE)
+                .value_parser(value_parser!(PathBuf))
+                .help("The launch file, which says all the rest"),
+        );
     Ok(Command::new(name.to_owned())
         .bin_name(executable)
         .about(about)
@@ -179,7 +232,7 @@ fn command<A: clap::Args>(name: &str, executable: &str) -> Result<Command, Refus
         .arg(help())
         .subcommand(local.arg(help()))
         .subcommand(role(DESCRIBE, "Print the topology's graph as JSON, and run nothing").arg(help()))
-        .subcommand(worker)
+        .subcommand(worker.arg(help()))
         .after_help(examples))
 }
 
@@ -218,10 +271,27 @@ mod tests {
         text.split(' ').map(OsString::from).collect()
     }
 
+    fn read_role<A: clap::Args>(text: &str) -> Arguments<A> {
+        match read::<A>("count", arguments(text)) {
+            Ok(Asked::Role(arguments)) => arguments,
+            Ok(Asked::Worker(slot)) => panic!("{slot:?}"),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+
+    #[test]
+    fn a_worker_has_a_slot() {
+        for (text, launch) in [("count worker a-1-2 6700", "launch.json"), ("count worker a-1-2 6700 --launch l", "l")]
+        {
+            let Ok(Asked::Worker(slot)) = read::<()>("count", arguments(text)) else { panic!("{text}") };
+            let topology = TopologyId::new("a-1-2").unwrap();
+            assert_eq!(slot, Slot { topology, port: Port(6700), launch: launch.into() });
+        }
+    }
+
     #[test]
     fn a_topology_without_arguments_has_the_runtimes() {
-        let read =
-            read::<()>("count", arguments("bin/count local --workers 2 --report r.json -c a=1 --quiet")).ok().unwrap();
+        let read = read_role::<()>("bin/count local --workers 2 --report r.json -c a=1 --quiet");
         let local = Local { workers: Some(2), report: Some("r.json".into()), quiet: true };
         assert_eq!(read.role, Role::Local(local));
         assert_eq!(read.config.get("a"), Some(&1.into()));
@@ -265,7 +335,7 @@ mod tests {
 
     #[test]
     fn fields_may_be_named_as_the_runtimes() {
-        let read = read::<Same>("count", arguments("count describe --settings x y")).ok().unwrap();
+        let read = read_role::<Same>("count describe --settings x y");
         assert_eq!((read.own.config.as_deref(), read.own.help.as_deref()), (Some("x"), Some("y")));
     }
 }

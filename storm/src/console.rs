@@ -45,14 +45,14 @@ impl Console {
         let _ = bottom.print(&[]);
     }
 
-    /// Has log lines go here: level `warn`, or as the environment variable `RUST_LOG` says. Panics become such lines.
-    pub(crate) fn take_logs(&self) {
-        let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    /// Has log lines go here: of this level, or as the environment variable `RUST_LOG` says. Panics become such lines.
+    pub(crate) fn take_logs(&self, level: LevelFilter) {
+        let filter = EnvFilter::builder().with_default_directive(level.into());
         let filter = filter.try_from_env().unwrap_or_else(|error| {
             if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
-                self.say(&format!("warning: cannot read `RUST_LOG`: {error}; `warn` holds instead"));
+                self.say(&format!("warning: cannot read `RUST_LOG`: {error}; `{level}` holds instead"));
             }
-            EnvFilter::new("warn")
+            EnvFilter::new(level.to_string())
         });
         let colours = self.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(self.clone());

@@ -423,6 +423,8 @@ mod progress;
 mod refusal;
 mod report;
 mod run;
+mod signals;
+mod worker_role;
 
 /// The crate that reads command lines: a topology's own arguments are a struct with `#[derive(clap::Args)]`.
 pub use clap;

@@ -4,12 +4,10 @@
 //! Not here: the workers (`local_cluster`), the words (`progress`, `report`). Invariant: every wait after a signal is
 //! bounded, and a second signal ends it.
 
-use std::io;
 use std::time::Duration;
 
 use local_cluster::{LocalCluster, LocalClusterBuilder, LocalError};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use topology_api::topology::Topology;
 use worker::seam::Seam;
@@ -19,6 +17,7 @@ use crate::console::Console;
 use crate::progress::Progress;
 use crate::refusal::{Exit, Refusal};
 use crate::report::{Report, roots, span};
+use crate::signals::Signals;
 
 /// How often the workers are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,27 +50,6 @@ pub(crate) fn run(topology: Topology, options: &Local, console: &Console) -> Res
     // A call of user code that never returns would keep it from ending in order.
     data.shutdown_background();
     exit
-}
-
-/// Ctrl-C and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// Waits for the next of them.
-    async fn next(&mut self) -> Exit {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => Exit::Terminated,
-            _ = self.interrupt.recv() => Exit::Interrupted,
-        }
-    }
 }
 
 struct Run<'a> {

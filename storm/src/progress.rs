@@ -9,7 +9,7 @@ use std::time::Duration;
 use topology_api::ids::TaskId;
 use topology_api::topology::Topology;
 use worker::process::WorkerReport;
-use worker::stats::{Doing, ExecutorReport};
+use worker_api::report::{Doing, ExecutorReport};
 
 use crate::report::{grouped, roots, span};
 
@@ -71,7 +71,7 @@ impl Progress {
         for executor in reports.iter().flat_map(|report| &report.executors) {
             let counts = &executor.counts;
             totals.executed += counts.executed;
-            totals.emitted += counts.streams.values().flatten().map(|(emitted, _)| emitted).sum::<u64>();
+            totals.emitted += counts.outputs.values().map(|output| output.emitted).sum::<u64>();
             if self.spouts.contains(&executor.component) {
                 totals.acked += counts.acked;
                 totals.failed += counts.failed;
@@ -143,9 +143,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use topology_api::prelude::*;
-    use worker::process::REPORT_FORMAT;
     use worker::stats::{ErrorThrottle, ExecutorStats};
-    use worker_api::ids::WorkerIndex;
+    use worker_api::report::Waiting;
 
     use super::*;
 
@@ -179,9 +178,10 @@ mod tests {
     }
 
     fn executor(component: &str, doing: Doing, since_s: u64) -> ExecutorReport {
-        let stats = ExecutorStats::new(component, &[], ErrorThrottle { interval_us: 10_000_000, most: 5 });
+        let stats =
+            ExecutorStats::new(component, &[], Vec::new(), [], ErrorThrottle { interval_us: 10_000_000, most: 5 });
         stats.doing(doing, since_s * 1_000_000);
-        stats.report((0, 0))
+        stats.report(Waiting::default())
     }
 
     fn reports(uptime_s: u64, pending: u64, executors: &[(&str, Doing, u64)]) -> Vec<WorkerReport> {
@@ -189,8 +189,6 @@ mod tests {
         (lines.counts.acked, lines.counts.failed, lines.counts.pending) = (12_345, 6, pending);
         let others = executors.iter().map(|(component, doing, since_s)| executor(component, *doing, *since_s));
         vec![WorkerReport {
-            format: REPORT_FORMAT,
-            worker: WorkerIndex(0),
             uptime_us: uptime_s * 1_000_000,
             inbox_bytes: 0,
             executors: [lines].into_iter().chain(others).collect(),

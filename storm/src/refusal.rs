@@ -4,12 +4,15 @@
 //! found and what to do; never as the text of a panic.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use topology_api::config::ConfigErrors;
 use topology_api::error::Error;
 use topology_api::topology::BuildError;
+
+use crate::worker_role::shown;
 
 /// The number that a process ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +52,59 @@ pub(crate) enum Refusal {
         /// The executable's file name.
         executable: String,
     },
-    /// The role `worker` was asked for.
+    /// The launch file cannot be read.
     #[error(
-        "`{executable} worker` is what a cluster's Supervisor starts, and there is no cluster yet; run the topology by `{executable} local`"
+        "cannot read the launch file `{}`: {error}; a Supervisor writes it before it starts a worker (to run the topology by hand, say `local`)",
+        shown(path)
     )]
-    NoCluster {
-        /// The executable's file name.
-        executable: String,
+    LaunchFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The launch file, or what belongs to it, does not hold what it should.
+    #[error("cannot start by `{}`: {why}", shown(path))]
+    Launch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The graph as it was submitted cannot be read.
+    #[error("cannot read the submitted graph `{}`: {error}; the Supervisor puts it there", shown(path))]
+    GraphFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The executable builds another topology than the one that was submitted.
+    #[error(
+        "the executable builds another topology here than was submitted as `{topology}`: {difference}; submit it again, and put what it reads from the environment into `topology.environment`"
+    )]
+    OtherGraph {
+        /// The submission.
+        topology: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// What shall be listened at is no address.
+    #[error("cannot listen at `{found}`, which is no IP address; set `storm.bind` on this machine to one")]
+    Bind {
+        /// What was given.
+        found: String,
+    },
+    /// Nothing can listen at the slot's port.
+    #[error(
+        "cannot listen at port {} of {} for the other workers: {error}; end what listens there, or take port {} out of `supervisor.slots.ports`",
+        address.port(), address.ip(), address.port()
+    )]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
     },
     /// The author's arguments take names of the runtime's.
     #[error("the topology's own arguments have {arguments}, which the runtime needs for itself; give them other names")]
@@ -112,9 +161,9 @@ impl Refusal {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Refusal::Arguments(error) if error.exit_code() == 0 => Exit::Done,
-            Refusal::ConfigFile { .. } => Exit::NoInput,
+            Refusal::ConfigFile { .. } | Refusal::LaunchFile { .. } | Refusal::GraphFile { .. } => Exit::NoInput,
             Refusal::Code { error, .. } if is_missing_input(error) => Exit::NoInput,
-            Refusal::Runtime(_) | Refusal::Print(_) => Exit::Failed,
+            Refusal::Runtime(_) | Refusal::Print(_) | Refusal::Port { .. } => Exit::Failed,
             _ => Exit::Usage,
         }
     }

@@ -44,7 +44,7 @@ struct Latency {
 impl Report {
     /// `spouts` are the names of those components that execute nothing.
     pub(crate) fn new(topology: &str, spouts: &[String], took: Duration, summary: Summary) -> Self {
-        let Summary { acked, failed, complete_us, mut executed, mut errors } = summary;
+        let Summary { acked, failed, complete, mut executed, mut errors } = summary;
         executed.retain(|component, _| !spouts.contains(component));
         errors.retain(|_, errors| !errors.is_empty());
         let seconds = took.as_secs_f64();
@@ -56,9 +56,9 @@ impl Report {
             failed,
             per_second: if seconds > 0.0 { acked as f64 / seconds } else { 0.0 },
             complete_latency_us: Latency {
-                p50: complete_us.value_at_quantile(0.5),
-                p99: complete_us.value_at_quantile(0.99),
-                max: complete_us.max(),
+                p50: complete.quantile_us(0.5),
+                p99: complete.quantile_us(0.99),
+                max: complete.quantile_us(1.0),
             },
             executed,
             errors,

@@ -8,21 +8,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use topology_api::component::panic_text;
-use topology_api::config::Config;
+use topology_api::config::{Config, Origin};
 use topology_api::error::Result;
 use topology_api::topology::{Topology, TopologyBuilder};
+use tracing_subscriber::filter::LevelFilter;
+use worker_api::describe::{Build, Described};
 
-use crate::arguments::{self, Arguments, Role};
+use crate::arguments::{self, Arguments, Asked, Role, Slot};
 use crate::console::Console;
 use crate::local;
 use crate::refusal::{Exit, Refusal};
+use crate::worker_role::{self, SlotLock};
 
 /// The `main` of a topology's executable: the one file that `cargo build` makes plays several roles, by its first argument.
 ///
 /// | role | what it does |
 /// |---|---|
 /// | `local` | runs the topology in this process, on all cores, until its input ends or it is told to stop |
-/// | `describe` | prints the topology's [graph](crate::topology::Topology::graph) as JSON on standard output |
+/// | `describe` | prints the topology's [graph](crate::topology::Topology::graph), and how the executable was built, as JSON on standard output |
+/// | `worker` | runs one worker of a cluster, by the launch file that its Supervisor has written; prints into its log |
 ///
 /// `name` is the topology's, unless its configuration has another. `build` gets the author's own arguments (`()` for none),
 /// which stand in each role, and adds components; the runtime's arguments must be left to it: `-c`, `--config`,
@@ -31,6 +35,12 @@ use crate::refusal::{Exit, Refusal};
 /// The process ends with 0 if all went well, 1 if the run failed, 64 for a mistake in arguments, configuration or graph, 66
 /// if an input is missing (an [`std::io::Error`] of `build` that says so, or a file of `--config`), 130 after Ctrl-C and
 /// 143 after SIGTERM: then spouts stop, what is pending gets the message time-out to finish, and components are closed.
+///
+/// A worker takes the author's arguments and the configuration from its launch file, and refuses to run another graph than
+/// the one that was submitted. It is told by its Supervisor what its spouts shall do. It ends with 0 when it was told to
+/// stop, or that its slot is another's: then spouts stop, what is pending gets 2 s to finish, and components are closed. A
+/// fatal error of a component ends it with 1, once it has been reported: its Supervisor shows the error and starts the worker
+/// again, with a pause that grows. A worker whose input has ended stays until it is told to stop.
 ///
 /// ```no_run
 /// use std::path::PathBuf;
@@ -57,7 +67,6 @@ use crate::refusal::{Exit, Refusal};
 /// ```
 pub fn run<A: clap::Args>(name: &str, build: impl Fn(A, &mut TopologyBuilder) -> Result) -> ExitCode {
     let console = Console::new();
-    console.take_logs();
     let played = play(name, build, &console);
     let exit = played.unwrap_or_else(|refusals| {
         refusals.iter().for_each(|refusal| tell(refusal, &console));
@@ -84,7 +93,11 @@ fn play<A: clap::Args>(
     console: &Console,
 ) -> Result<Exit, Vec<Refusal>> {
     let Arguments { role, own, config, unreadable } =
-        arguments::read(name, std::env::args_os()).map_err(|refusal| vec![refusal])?;
+        match arguments::read(name, std::env::args_os()).map_err(|refusal| vec![refusal])? {
+            Asked::Role(arguments) => arguments,
+            Asked::Worker(slot) => return be_worker(name, &slot, build, console),
+        };
+    console.take_logs(LevelFilter::WARN);
     let topology = topology(name, own, config, unreadable, build)?;
     for notice in topology.config().notices() {
         console.say(&format!("warning: {notice}"));
@@ -94,6 +107,29 @@ fn play<A: clap::Args>(
         Role::Local(options) => local::run(topology, &options, console),
     }
     .map_err(|refusal| vec![refusal])
+}
+
+/// Plays the role `worker`. What has no effect on the topology was told when it was submitted.
+fn be_worker<A: clap::Args>(
+    name: &str,
+    slot: &Slot,
+    build: impl Fn(A, &mut TopologyBuilder) -> Result,
+    console: &Console,
+) -> Result<Exit, Vec<Refusal>> {
+    let one = |refusal| vec![refusal];
+    // Before any code of the author's, which may start processes.
+    let lock = SlotLock::take().map_err(one)?;
+    console.take_logs(LevelFilter::INFO);
+    let launch = worker_role::read(slot).map_err(one)?;
+    let Arguments { own, mut config, unreadable, .. } =
+        arguments::read_submitted(name, &launch.arguments).map_err(one)?;
+    for (key, value) in &launch.config {
+        config.put(Origin::Flag, key, value.clone());
+    }
+    let topology = topology(name, own, config, unreadable, build)?;
+    let exit = worker_role::run(topology, launch).map_err(one);
+    drop(lock);
+    exit
 }
 
 /// Builds the topology, or tells everything that is wrong.
@@ -127,7 +163,8 @@ fn topology<A>(
 }
 
 fn describe(topology: &Topology) -> Result<(), Refusal> {
-    let mut graph = serde_json::to_string_pretty(&topology.graph()).map_err(|error| Refusal::Print(error.into()))?;
-    graph.push('\n');
-    io::stdout().lock().write_all(graph.as_bytes()).map_err(Refusal::Print)
+    let described = Described { build: Build::own(), graph: topology.graph() };
+    let mut json = serde_json::to_string_pretty(&described).map_err(|error| Refusal::Print(error.into()))?;
+    json.push('\n');
+    io::stdout().lock().write_all(json.as_bytes()).map_err(Refusal::Print)
 }

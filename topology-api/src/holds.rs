@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use crate::anchor::{Anchor, Edge, Root};
-use crate::component::Clock;
+use crate::component::{Clock, SettledInput};
 use crate::fail::{FailKind, FailReason};
 
 /// The holds of one task; shared with its [`Grip`]s, which may be on any thread.
@@ -29,6 +29,8 @@ struct State {
     /// How many fails were settled when the last input was taken: those that follow are of the call that took it.
     fails_before: usize,
     waker: Option<Waker>,
+    /// Which of the bolt's subscriptions inputs are taken from now.
+    subscription: usize,
 }
 
 #[derive(Default)]
@@ -36,10 +38,19 @@ struct Hold {
     /// Which use of this entry; a grip of an earlier use finds its hold settled.
     serial: u64,
     roots: Box<[Root]>,
+    subscription: usize,
+    taken_us: u64,
+    /// When it was taken, or kept alive last.
     since_us: u64,
     /// Whether the owner was told that this is held for long.
     told: bool,
     open: bool,
+}
+
+impl Hold {
+    fn settled(&self, acked: bool, now_us: u64) -> SettledInput {
+        SettledInput { subscription: self.subscription, acked, took_us: now_us.saturating_sub(self.taken_us) }
+    }
 }
 
 /// What the executor has to pass on.
@@ -51,10 +62,8 @@ pub struct Settled {
     pub fails: Vec<(Root, FailReason)>,
     /// Roots that are held for long or kept alive.
     pub held: Vec<Root>,
-    /// Inputs acked and failed by these.
-    pub acked: u64,
-    /// See `acked`.
-    pub failed: u64,
+    /// The inputs that these were of.
+    pub inputs: Vec<SettledInput>,
 }
 
 impl Holds {
@@ -63,16 +72,25 @@ impl Holds {
         Holds(Arc::new(Shared { component: component.into(), clock, state: Mutex::default() }))
     }
 
+    /// The inputs that are taken from now on come by this subscription.
+    pub(crate) fn take_from(&self, subscription: usize) {
+        self.lock().subscription = subscription;
+    }
+
     /// Takes hold of an input with these anchors.
     pub(crate) fn take(&self, anchors: &[Anchor]) -> Grip {
+        let now_us = self.0.clock.now_us();
+        let mut state = self.lock();
+        let subscription = state.subscription;
         let hold = |serial| Hold {
             serial,
             roots: anchors.iter().map(|anchor| anchor.root).collect(),
-            since_us: self.0.clock.now_us(),
+            subscription,
+            taken_us: now_us,
+            since_us: now_us,
             told: false,
             open: true,
         };
-        let mut state = self.lock();
         state.fails_before = state.settled.fails.len();
         let entry = match state.free.pop() {
             Some(entry) => {
@@ -101,8 +119,7 @@ impl Holds {
         into.acks.append(&mut settled.acks);
         into.fails.append(&mut settled.fails);
         into.held.append(&mut settled.held);
-        into.acked += std::mem::take(&mut settled.acked);
-        into.failed += std::mem::take(&mut settled.failed);
+        into.inputs.append(&mut settled.inputs);
     }
 
     /// Fails what is held longer than `timeout_us`, and tells of what is held longer than `tell_after_us`.
@@ -116,7 +133,7 @@ impl Holds {
                 hold.open = false;
                 let reason = FailReason::new(FailKind::TimedOut, &self.0.component, "");
                 state.settled.fails.extend(hold.roots.iter().map(|root| (*root, reason.clone())));
-                state.settled.failed += 1;
+                state.settled.inputs.push(hold.settled(false, now));
                 state.free.push(entry);
             } else if held_for > tell_after_us && !hold.told {
                 hold.told = true;
@@ -138,12 +155,13 @@ impl Holds {
 
     /// Fails everything that is held: the instance that held it is gone.
     pub fn fail_all(&self, reason: &FailReason) {
+        let now = self.0.clock.now_us();
         let mut state = self.lock();
         let state = &mut *state;
         for (entry, hold) in state.holds.iter_mut().enumerate().filter(|(_, hold)| hold.open) {
             hold.open = false;
             state.settled.fails.extend(hold.roots.iter().map(|root| (*root, reason.clone())));
-            state.settled.failed += 1;
+            state.settled.inputs.push(hold.settled(false, now));
             state.free.push(entry);
         }
         wake(state);
@@ -170,7 +188,7 @@ impl Holds {
 
 fn wake(state: &mut State) {
     let settled = &state.settled;
-    if (!settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty() || settled.acked > 0)
+    if (!settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty() || !settled.inputs.is_empty())
         && let Some(waker) = state.waker.take()
     {
         waker.wake();
@@ -221,12 +239,12 @@ impl Grip {
 
     pub(crate) fn ack(mut self) {
         self.owner = false;
+        let now_us = self.holds.0.clock.now_us();
         let mut state = self.holds.lock();
-        if close(&mut state, self.entry, self.serial) {
+        if close(&mut state, self.entry, self.serial, true, now_us) {
             let anchor =
                 |(root, rest): &(Root, AtomicU64)| Anchor { root: *root, edge: Edge(rest.load(Ordering::Relaxed)) };
             state.settled.acks.extend(self.rests.iter().map(anchor));
-            state.settled.acked += 1;
             wake(&mut state);
         }
     }
@@ -238,10 +256,10 @@ impl Grip {
 
     fn settle_as_failed(&self, kind: FailKind, message: String) {
         let reason = FailReason::new(kind, &self.holds.0.component, message);
+        let now_us = self.holds.0.clock.now_us();
         let mut state = self.holds.lock();
-        if close(&mut state, self.entry, self.serial) {
+        if close(&mut state, self.entry, self.serial, false, now_us) {
             state.settled.fails.extend(self.roots().map(|root| (root, reason.clone())));
-            state.settled.failed += 1;
             wake(&mut state);
         }
     }
@@ -256,11 +274,12 @@ impl Drop for Grip {
 }
 
 /// Closes the hold if it is still open; false if a time-out was first.
-fn close(state: &mut State, entry: usize, serial: u64) -> bool {
+fn close(state: &mut State, entry: usize, serial: u64, acked: bool, now_us: u64) -> bool {
     match state.holds.get_mut(entry) {
         Some(hold) if hold.open && hold.serial == serial => {
             hold.open = false;
             hold.roots = Box::default();
+            state.settled.inputs.push(hold.settled(acked, now_us));
             state.free.push(entry);
             true
         }

@@ -209,7 +209,7 @@ pub struct ReportedError {
 }
 
 /// One link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkReport {
     /// Whether there is a connection now.
     pub connected: bool,

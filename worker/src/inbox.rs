@@ -14,6 +14,7 @@ use topology_api::batch::AnyBatch;
 use topology_api::ids::TaskId;
 
 use worker_api::ids::WorkerIndex;
+use worker_api::report::Waiting;
 
 /// What an inbox holds: something from one task's stream for one task of the executor.
 pub struct Envelope {
@@ -184,9 +185,9 @@ impl Inbox {
     }
 
     /// Tuples and bytes that wait.
-    pub fn waiting(&self) -> (usize, usize) {
+    pub fn waiting(&self) -> Waiting {
         let state = self.lock();
-        (state.tuples, state.bytes)
+        Waiting { tuples: state.tuples as u64, bytes: state.bytes as u64 }
     }
 
     fn taken(&self, mut state: MutexGuard<'_, State>, envelope: &Envelope) {

@@ -15,10 +15,11 @@ use topology_api::output::{Outgoing, Rooms};
 use crate::executor::Phase;
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
 use crate::settling::Settling;
-use crate::stats::{Doing, ExecutorStats};
+use crate::stats::ExecutorStats;
 use crate::transfer::connection::LinkHandle;
 use crate::transfer::frame::{Data, End};
 use crate::watch;
+use worker_api::report::Doing;
 
 /// One way out.
 pub(crate) enum Outlet {

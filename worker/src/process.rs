@@ -17,7 +17,6 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
 use topology_api::anchor::{EdgeIds, Generation, LedgerId, Root};
 use topology_api::component::{AnyTask, Clock, Tally, TaskParts, panic_text};
 use topology_api::context::{Metric, Metrics};
@@ -36,16 +35,17 @@ use crate::journal::Journal;
 use crate::outlets::{Outlet, Outlets};
 use crate::seam::{Seam, Task};
 use crate::settling::{Ledgers, Place, Settling};
-use crate::stats::{Doing, ErrorThrottle, ExecutorReport, ExecutorStats};
+use crate::stats::{ErrorThrottle, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use crate::transfer::frame::{Data, End};
-use crate::transfer::handshake::{Identity, Life, Secret};
-use crate::transfer::link::Statistics;
+use crate::transfer::handshake::Identity;
 use crate::transfer::network::Connector;
 use crate::transfer::permits::Amount;
 use crate::watch;
-use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
-use worker_api::plan::Plan;
+use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
+use worker_api::plan::{Plan, SlotPlan};
+use worker_api::report::{Doing, ExecutorReport, Fatal, LinkReport, Waiting};
+use worker_api::secret::Secret;
 
 /// What one peer may have under way to one task.
 const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
@@ -53,6 +53,8 @@ const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
 pub const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Bytes that one inbox holds.
 const INBOX_BYTES: usize = 4 << 20;
+/// Bytes that all inboxes of a worker hold.
+const BUDGET_BYTES: usize = 256 << 20;
 /// A root that stands still for so many message time-outs is failed as a fault of the runtime. Many, as its tuples may wait
 /// in queues for long without anybody's fault: an inbox of 4096 at one a second is over an hour, 200 times 30 s is 100 minutes.
 const STALL_TIMEOUTS: u32 = 200;
@@ -77,8 +79,6 @@ pub struct WorkerConfig {
     pub seam: Seam,
     /// Where its watch runs: a runtime of its own, so that a busy data path cannot hide a hang.
     pub control: Seam,
-    /// Bytes that all its inboxes may hold.
-    pub budget_bytes: usize,
     /// Where to write what happens, if a test wants to know.
     pub journal: Option<Journal>,
 }
@@ -92,15 +92,15 @@ pub struct Progress {
     pub ended: usize,
     /// Executors that stopped.
     pub stopped: usize,
-    /// The first fatal error: component and what it said.
-    pub fatal: Option<(String, String)>,
+    /// The first fatal error.
+    pub fatal: Option<Fatal>,
+    /// The latest plan of a peer's slot that a peer has proved to run by and that this worker does not know.
+    pub newer_plan: Option<PlanVersion>,
 }
 
 /// A running worker.
 pub struct Worker {
     seam: Seam,
-    plan: Plan,
-    me: WorkerIndex,
     clock: Arc<WorkerClock>,
     phase: watch::Sender<Phase>,
     progress: watch::Receiver<Progress>,
@@ -120,17 +120,13 @@ struct RunningExecutor {
     _task: Task<()>,
 }
 
-/// What a worker says of itself: cumulative for its incarnation.
-#[derive(Clone, Debug, Serialize)]
+/// What a worker counted and is doing: its part of a [`Report`](worker_api::report::Report).
+#[derive(Clone, Debug)]
 pub struct WorkerReport {
-    /// Number of this report's format.
-    pub format: u32,
-    /// The worker.
-    pub worker: WorkerIndex,
     /// Microseconds since it started.
     pub uptime_us: u64,
     /// Bytes that wait in its inboxes.
-    pub inbox_bytes: usize,
+    pub inbox_bytes: u64,
     /// Its executors.
     pub executors: Vec<ExecutorReport>,
     /// Its links, by peer.
@@ -139,19 +135,6 @@ pub struct WorkerReport {
     pub metrics: BTreeMap<TaskId, BTreeMap<String, i64>>,
 }
 
-/// One link in a report.
-#[derive(Clone, Debug, Serialize)]
-pub struct LinkReport {
-    /// Whether there is a connection now.
-    pub connected: bool,
-    /// What it counted.
-    #[serde(flatten)]
-    pub statistics: Statistics,
-}
-
-/// Number of the report's format.
-pub const REPORT_FORMAT: u32 = 1;
-
 impl Worker {
     /// Starts executors and links. Spouts are not asked before [`Worker::activate`].
     pub fn start(config: WorkerConfig) -> Worker {
@@ -159,14 +142,15 @@ impl Worker {
         let clock = Arc::new(WorkerClock::new(seam.clone()));
         let (phase, phases) = watch::channel(Phase::Inactive);
         let (progress, progresses) = watch::channel(Progress::default());
-        let budget = Arc::new(Budget::new(config.budget_bytes));
+        let budget = Arc::new(Budget::new(BUDGET_BYTES));
         let slot = plan.slot(*worker);
         let plan_version = slot.map_or(PlanVersion(0), |slot| slot.version);
         let executors = slot.map_or(&[][..], |slot| &slot.executors);
         let inboxes = inboxes(topology, executors, &budget);
         let (places, ledgers) = places(topology, plan, *worker, seam);
 
-        let reception = Arc::new(Reception { inboxes, ledgers, links: OnceLock::new() });
+        let progress = Arc::new(progress);
+        let reception = Arc::new(Reception { inboxes, ledgers, links: OnceLock::new(), progress: progress.clone() });
         let settings = Settings {
             identity: Identity {
                 topology: config.topology_id.clone(),
@@ -181,7 +165,7 @@ impl Worker {
         let links =
             Arc::new(Links::start(seam.clone(), settings, config.connector.clone(), Arc::downgrade(&reception_dyn)));
         let _ = reception.links.set(Arc::downgrade(&links));
-        let peer = |(index, slot): (usize, &worker_api::plan::SlotPlan)| {
+        let peer = |(index, slot): (usize, &SlotPlan)| {
             let peer = WorkerIndex(index as u16);
             (peer != *worker).then(|| links.peer(peer, slot.version))
         };
@@ -214,8 +198,6 @@ impl Worker {
         let watch = control.spawn(watch_for_hangs(watched, ledgers, clock.clone(), control.clone(), timeout));
         Worker {
             seam: seam.clone(),
-            me: *worker,
-            plan: config.plan.clone(),
             clock,
             phase,
             progress: progresses,
@@ -233,9 +215,19 @@ impl Worker {
         let all = self.executors.len();
         let mut progress = self.progress.clone();
         progress.wait_for(|progress| progress.ready == all || progress.fatal.is_some()).await;
-        while self.progress().fatal.is_none() && !self.peers.iter().flatten().all(LinkHandle::is_connected) {
+        while self.progress().fatal.is_none() && !self.is_ready() {
             self.seam.sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Whether all executors are prepared and all peers connected.
+    pub fn is_ready(&self) -> bool {
+        self.progress().ready == self.executors.len() && self.peers.iter().flatten().all(LinkHandle::is_connected)
+    }
+
+    /// Whether the input of all its executors is finished.
+    pub fn is_ended(&self) -> bool {
+        self.progress().ended == self.executors.len()
     }
 
     /// Has the spouts asked.
@@ -253,6 +245,11 @@ impl Worker {
         self.progress.get()
     }
 
+    /// The same, for who waits for it to change.
+    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
     /// Waits until the input of all its executors is finished, or one has ended by a fatal error.
     pub async fn ended(&self) -> Progress {
         let all = self.executors.len();
@@ -262,15 +259,14 @@ impl Worker {
 
     /// Roots that its spouts have pending.
     pub fn pending(&self) -> u64 {
-        self.executors.iter().map(|executor| executor.stats.report((0, 0)).counts.pending).sum()
+        self.executors.iter().map(|executor| executor.stats.pending()).sum()
     }
 
     /// Whether its spouts have stopped asking, as they were told to, and nothing of theirs is pending.
     pub fn is_drained(&self) -> bool {
         self.executors.iter().filter(|executor| executor.inbox.is_none()).all(|spout| {
-            let report = spout.stats.report((0, 0));
-            let quiet = matches!(report.doing, Doing::Inactive | Doing::Ended | Doing::Stopped);
-            quiet && report.counts.pending == 0
+            let quiet = matches!(spout.stats.is_doing(), Doing::Inactive | Doing::Ended | Doing::Stopped);
+            quiet && spout.stats.pending() == 0
         })
     }
 
@@ -294,21 +290,29 @@ impl Worker {
         }
     }
 
-    /// The control plane knows that this life of a peer is gone for good.
-    pub fn peer_is_gone(&self, peer: WorkerIndex, incarnation: Incarnation) {
-        let version = self.plan.slot(peer).map(|slot| slot.version);
-        if let (Some(Some(link)), Some(plan)) = (self.peers.get(usize::from(peer.0)), version) {
-            link.give_up(Life { plan, incarnation });
+    /// The control plane knows that this life of a peer, and each before it, is gone for good.
+    pub fn peer_is_gone(&self, peer: WorkerIndex, life: Life) {
+        if let Some(Some(link)) = self.peers.get(usize::from(peer.0)) {
+            link.give_up(life);
+        }
+    }
+
+    /// A later plan in which each worker has the tasks that it was started with: lives of slots that the plan has changed
+    /// are given up, and those that come after them are welcome.
+    pub fn placed(&self, plan: &Plan) {
+        for peer in self.peers.iter().flatten().map(LinkHandle::peer) {
+            if let Some(slot) = plan.slot(peer) {
+                self.links.peer(peer, slot.version);
+            }
         }
     }
 
     /// What it counted and is doing.
     pub fn report(&self) -> WorkerReport {
-        let executor =
-            |executor: &RunningExecutor| executor.stats.report(executor.inbox.as_ref().map_or((0, 0), Inbox::waiting));
-        let link = |link: &LinkHandle| {
-            (link.peer(), LinkReport { connected: link.is_connected(), statistics: link.statistics() })
+        let executor = |executor: &RunningExecutor| {
+            executor.stats.report(executor.inbox.as_ref().map_or_else(Waiting::default, Inbox::waiting))
         };
+        let link = |link: &LinkHandle| (link.peer(), link.report());
         let mut metrics: BTreeMap<TaskId, BTreeMap<String, i64>> = BTreeMap::new();
         for (task, registered) in self.executors.iter().flat_map(|executor| &executor.metrics) {
             for (name, metric) in registered.all() {
@@ -321,19 +325,12 @@ impl Worker {
             }
         }
         WorkerReport {
-            format: REPORT_FORMAT,
-            worker: self.me,
             uptime_us: self.clock.now_us(),
-            inbox_bytes: self.budget.bytes(),
+            inbox_bytes: self.budget.bytes() as u64,
             executors: self.executors.iter().map(executor).collect(),
             links: self.peers.iter().flatten().map(link).collect(),
             metrics,
         }
-    }
-
-    /// Its links, for who tells it of peers.
-    pub fn links(&self) -> &Arc<Links> {
-        &self.links
     }
 }
 
@@ -344,7 +341,7 @@ fn note(progress: &watch::Sender<Progress>, event: ExecutorEvent) {
         ExecutorEvent::Stopped => progress.stopped += 1,
         ExecutorEvent::Fatal { component, error } => {
             progress.stopped += 1;
-            progress.fatal.get_or_insert((component, error));
+            progress.fatal.get_or_insert(Fatal { component, error });
         }
     });
 }
@@ -412,6 +409,7 @@ struct Reception {
     inboxes: BTreeMap<TaskId, Inbox>,
     ledgers: OwnLedgers,
     links: OnceLock<std::sync::Weak<Links>>,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 impl Reception {
@@ -486,7 +484,16 @@ impl Deliver for Reception {
     }
 
     fn newer_plan(&self, worker: WorkerIndex, version: PlanVersion) {
-        tracing::info!(%worker, %version, "a worker runs by a later plan than is known here");
+        // Who is refused comes again and again: the first time counts.
+        let mut first = false;
+        self.progress.modify_if(|progress| {
+            first = progress.newer_plan < Some(version);
+            progress.newer_plan = progress.newer_plan.max(Some(version));
+            first
+        });
+        if first {
+            tracing::info!(%worker, %version, "a worker runs by a later plan than is known here");
+        }
     }
 }
 
@@ -518,7 +525,12 @@ impl Building<'_> {
             interval_us: settings.error_interval.as_micros() as u64,
             most: settings.max_errors_per_interval,
         };
-        let stats = Arc::new(ExecutorStats::new(info.name(), tasks, throttle));
+        let names = info.streams().iter().map(|stream| stream.name.clone()).collect();
+        let inputs = info.subscriptions().iter().map(|subscription| {
+            let source = &env.topology.components()[subscription.source];
+            (source.name().to_owned(), source.streams()[subscription.stream].name.clone())
+        });
+        let stats = Arc::new(ExecutorStats::new(info.name(), tasks, names, inputs, throttle));
         let mut outlets = Vec::new();
         let streams = self.routes(component, &mut outlets);
         let seam = &env.seam;

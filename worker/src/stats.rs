@@ -6,39 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
 use topology_api::anchor::Anchor;
 use topology_api::batch::Anchors;
-use topology_api::component::{StreamCounts, Tally};
-use topology_api::fail::FailKind;
+use topology_api::component::{SettledInput, StreamCounts, Tally};
 use topology_api::ids::TaskId;
-
-/// What an executor is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "state", content = "task")]
-pub enum Doing {
-    /// Not prepared yet.
-    Starting,
-    /// Nothing waits for it.
-    Idle,
-    /// In the component's code.
-    Executing,
-    /// Waiting until this task has room.
-    WaitingForRoom(TaskId),
-    /// Waiting for calls in flight.
-    WaitingForCalls,
-    /// A spout with as many roots pending as it may have.
-    WaitingForPending,
-    /// A spout of a deactivated topology.
-    Inactive,
-    /// Pausing after a panic or an error.
-    Restarting,
-    /// Its input has ended.
-    Ended,
-    /// Stopped, by a fatal error or with the topology.
-    Stopped,
-}
+use worker_api::report::{Counts, Distribution, Doing, ExecutorReport, Input, Output, ReportedError, Waiting};
 
 /// Errors that are kept of an executor.
 const KEPT_ERRORS: usize = 10;
@@ -59,6 +31,8 @@ pub struct ExecutorStats {
     pub component: String,
     /// The tasks it runs.
     pub tasks: Vec<TaskId>,
+    /// Its streams, as its ports number them.
+    streams: Vec<String>,
     throttle: ErrorThrottle,
     inner: Mutex<Inner>,
     in_hand: Mutex<Option<InHand>>,
@@ -68,47 +42,14 @@ struct Inner {
     doing: Doing,
     doing_since_us: u64,
     counts: Counts,
-    execute_us: Histogram<u64>,
-    complete_us: Histogram<u64>,
+    /// What the ports of each task have counted.
+    outputs: BTreeMap<TaskId, StreamCounts>,
+    execute: Times,
+    process: Times,
+    complete: Times,
     errors: VecDeque<ReportedError>,
     /// Beginning of the interval in which errors are counted, and how many there were.
     interval: (u64, u32),
-}
-
-/// Counts since the worker started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Tuples given to `execute`.
-    pub executed: u64,
-    /// Bolts: inputs acked. Spouts: roots acked.
-    pub acked: u64,
-    /// Bolts: inputs failed. Spouts: roots failed.
-    pub failed: u64,
-    /// Spouts: roots failed, by kind.
-    pub failed_by_kind: BTreeMap<FailKind, u64>,
-    /// For each task, for each of its streams: tuples emitted, and tuples sent to tasks.
-    pub streams: BTreeMap<TaskId, StreamCounts>,
-    /// Spouts: roots pending now, held ones among them.
-    pub pending: u64,
-    /// Spouts: those of them that a bolt says it holds.
-    pub held: u64,
-    /// Spouts: most roots that may be pending, not counting held ones.
-    pub window: u64,
-    /// Times that an instance was replaced after a panic.
-    pub restarts: u64,
-    /// Batches that could not be read.
-    pub malformed: u64,
-    /// Errors of user code, those that were not reported among them.
-    pub errors: u64,
-}
-
-/// An error of user code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReportedError {
-    /// When, in microseconds since the worker started.
-    pub at_us: u64,
-    /// What it said.
-    pub message: String,
 }
 
 struct InHand {
@@ -116,50 +57,82 @@ struct InHand {
     anchors: Arc<Anchors>,
 }
 
-/// A copy of an executor's counts and state.
-#[derive(Clone, Debug, Serialize)]
-pub struct ExecutorReport {
-    /// The component's name.
-    pub component: String,
-    /// The tasks it runs.
-    pub tasks: Vec<TaskId>,
-    /// What it is doing.
-    pub doing: Doing,
-    /// Since when, in microseconds since the worker started.
-    pub doing_since_us: u64,
-    /// Tuples and bytes in its inbox.
-    pub inbox: (usize, usize),
-    /// What it counted.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// Time in `execute`, in microseconds for each tuple; a batch's tuples share its mean.
-    #[serde(skip)]
-    pub execute_us: Histogram<u64>,
-    /// Time from emit to the last ack of a root, in microseconds.
-    #[serde(skip)]
-    pub complete_us: Histogram<u64>,
-    /// Its last errors that were reported, oldest first.
-    pub last_errors: Vec<ReportedError>,
+/// Times as they are counted: a place for each bucket of a [`Distribution`] up to [`Times::LONGEST_US`], so that to count is
+/// an addition.
+struct Times {
+    sum_us: u64,
+    buckets: Box<[u64; Times::BUCKETS]>,
 }
 
-fn histogram() -> Histogram<u64> {
-    // One microsecond to about an hour, at two significant digits.
-    Histogram::new_with_bounds(1, 1 << 32, 2).expect("the bounds are constants that it accepts")
+impl Times {
+    /// Longer ones, of over 12 days, count as this in their bucket, and as they are in the sum.
+    const LONGEST_US: u64 = (1 << 40) - 1;
+    const BUCKETS: usize = Times::place(Times::LONGEST_US) + 1;
+
+    fn new() -> Self {
+        Times { sum_us: 0, buckets: Box::new([0; Times::BUCKETS]) }
+    }
+
+    /// Buckets are one wide up to 32, then a sixteenth of their octave.
+    const fn place(us: u64) -> usize {
+        let shift = if us < 32 { 0 } else { us.ilog2() as usize - 4 };
+        16 * shift + (us >> shift) as usize
+    }
+
+    /// The highest time of a bucket.
+    const fn upper(place: usize) -> u64 {
+        let shift = if place < 32 { 0 } else { place / 16 - 1 };
+        (((place - 16 * shift) as u64 + 1) << shift) - 1
+    }
+
+    /// Counts `count` times that are `sum_us` together, each as their mean.
+    fn record(&mut self, sum_us: u64, count: u64) {
+        let Some(mean_us) = sum_us.checked_div(count) else { return };
+        self.sum_us += sum_us;
+        self.buckets[Times::place(mean_us.min(Times::LONGEST_US))] += count;
+    }
+
+    fn distribution(&self) -> Distribution {
+        let counted = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        Distribution {
+            sum_us: self.sum_us,
+            buckets: counted.map(|(place, count)| (Times::upper(place), *count)).collect(),
+        }
+    }
 }
 
 impl ExecutorStats {
-    /// Nothing counted yet.
-    pub fn new(component: &str, tasks: &[TaskId], throttle: ErrorThrottle) -> Self {
+    /// Nothing counted yet. `streams` are the names of those that it emits; `inputs` those that it takes, as component and
+    /// stream, in the order of its subscriptions.
+    pub fn new(
+        component: &str,
+        tasks: &[TaskId],
+        streams: Vec<String>,
+        inputs: impl IntoIterator<Item = (String, String)>,
+        throttle: ErrorThrottle,
+    ) -> Self {
+        let input = |(component, stream)| Input {
+            component,
+            stream,
+            executed: 0,
+            acked: 0,
+            failed: 0,
+            execute_us: 0,
+            process_us: 0,
+        };
         ExecutorStats {
             component: component.to_owned(),
             tasks: tasks.to_vec(),
+            streams,
             throttle,
             inner: Mutex::new(Inner {
                 doing: Doing::Starting,
                 doing_since_us: 0,
-                counts: Counts::default(),
-                execute_us: histogram(),
-                complete_us: histogram(),
+                counts: Counts { inputs: inputs.into_iter().map(input).collect(), ..Counts::default() },
+                outputs: BTreeMap::new(),
+                execute: Times::new(),
+                process: Times::new(),
+                complete: Times::new(),
                 errors: VecDeque::new(),
                 interval: (0, 0),
             }),
@@ -181,19 +154,51 @@ impl ExecutorStats {
         self.lock().doing
     }
 
-    /// Counts a turn, and empties the tally.
-    pub fn turn(&self, tally: &mut Tally, took_us: u64, now_us: u64) {
+    /// Counts a turn that took `took_us`, and empties the tally. `subscription` is the one whose batch was executed.
+    pub fn turn(&self, tally: &mut Tally, subscription: Option<usize>, took_us: u64, now_us: u64) {
         let mut inner = self.lock();
-        inner.counts.executed += tally.executed;
-        inner.counts.acked += tally.acked;
-        inner.counts.failed += tally.failed;
-        if let Some(each_us) = took_us.checked_div(tally.executed) {
-            inner.execute_us.saturating_record_n(each_us.max(1), tally.executed);
+        let Inner { counts, execute, process, .. } = &mut *inner;
+        counts.executed += tally.executed;
+        counts.acked += tally.acked;
+        counts.failed += tally.failed;
+        if tally.executed > 0 {
+            // What is acked by the return of `execute` is so when its time is over.
+            let returned = tally.acked + tally.failed;
+            execute.record(took_us, tally.executed);
+            process.record(took_us, returned);
+            if let Some(input) = subscription.and_then(|subscription| counts.inputs.get_mut(subscription)) {
+                input.executed += tally.executed;
+                input.acked += tally.acked;
+                input.failed += tally.failed;
+                input.execute_us += took_us;
+                input.process_us += if returned > 0 { took_us } else { 0 };
+            }
+        }
+        for SettledInput { subscription, acked, took_us } in tally.settled.drain(..) {
+            let (acked, failed) = (u64::from(acked), u64::from(!acked));
+            counts.acked += acked;
+            counts.failed += failed;
+            process.record(took_us, 1);
+            if let Some(input) = counts.inputs.get_mut(subscription) {
+                input.acked += acked;
+                input.failed += failed;
+                input.process_us += took_us;
+            }
         }
         for message in tally.errors.drain(..) {
             inner.error(message, now_us, self.throttle);
         }
-        *tally = Tally { errors: std::mem::take(&mut tally.errors), ..Tally::default() };
+        (tally.executed, tally.acked, tally.failed) = (0, 0, 0);
+    }
+
+    /// What the ports of a task have counted so far.
+    pub fn outputs(&self, task: TaskId, count: impl FnOnce(&mut StreamCounts)) {
+        count(self.lock().outputs.entry(task).or_default());
+    }
+
+    /// Roots that are pending, of a spout.
+    pub fn pending(&self) -> u64 {
+        self.lock().counts.pending
     }
 
     /// Counts something else.
@@ -206,7 +211,7 @@ impl ExecutorStats {
         let mut inner = self.lock();
         for (latency, roots) in latencies_us {
             inner.counts.acked += roots;
-            inner.complete_us.saturating_record_n(latency.max(1), roots);
+            inner.complete.record(latency * roots, roots);
         }
     }
 
@@ -240,18 +245,30 @@ impl ExecutorStats {
     }
 
     /// A copy, for a report.
-    pub fn report(&self, inbox: (usize, usize)) -> ExecutorReport {
+    pub fn report(&self, inbox: Waiting) -> ExecutorReport {
         let inner = self.lock();
+        let mut counts = Counts {
+            execute: inner.execute.distribution(),
+            process: inner.process.distribution(),
+            complete: inner.complete.distribution(),
+            ..inner.counts.clone()
+        };
+        counts.outputs = self.streams.iter().map(|stream| (stream.clone(), Output::default())).collect();
+        for outputs in inner.outputs.values() {
+            for (stream, (emitted, transferred)) in self.streams.iter().zip(outputs) {
+                let output = counts.outputs.entry(stream.clone()).or_default();
+                output.emitted += emitted;
+                output.transferred += transferred;
+            }
+        }
         ExecutorReport {
             component: self.component.clone(),
             tasks: self.tasks.clone(),
             doing: inner.doing,
             doing_since_us: inner.doing_since_us,
             inbox,
-            counts: inner.counts.clone(),
-            execute_us: inner.execute_us.clone(),
-            complete_us: inner.complete_us.clone(),
-            last_errors: inner.errors.iter().cloned().collect(),
+            counts,
+            errors: inner.errors.iter().cloned().collect(),
         }
     }
 
@@ -262,7 +279,7 @@ impl ExecutorStats {
 
 impl Inner {
     fn error(&mut self, message: String, now_us: u64, throttle: ErrorThrottle) {
-        self.counts.errors += 1;
+        self.counts.error_count += 1;
         if now_us >= self.interval.0 + throttle.interval_us {
             self.interval = (now_us, 0);
         }
@@ -274,5 +291,59 @@ impl Inner {
             self.errors.pop_front();
         }
         self.errors.push_back(ReportedError { at_us: now_us, message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_the_buckets_of_a_distribution() {
+        for us in (0..5000).chain([1 << 20, u64::from(u32::MAX), Times::LONGEST_US]) {
+            assert_eq!(Times::upper(Times::place(us)), Distribution::bucket(us), "{us}");
+        }
+        let (mut times, mut same) = (Times::new(), Distribution::default());
+        for us in [0, 7, 7, 40, 100_000] {
+            times.record(3 * us, 3);
+            same.record(us, 3);
+        }
+        assert_eq!(times.distribution(), same);
+        times.record(u64::MAX / 2, 1);
+        assert_eq!(times.distribution().buckets.last(), Some(&(Times::LONGEST_US, 1)));
+    }
+
+    #[test]
+    fn a_turn_counts_for_the_stream_whose_batch_it_was() {
+        let inputs = ["a", "b"].map(|component| (component.to_owned(), "default".to_owned()));
+        let throttle = ErrorThrottle { interval_us: 1, most: 1 };
+        let stats = ExecutorStats::new("bolt", &[TaskId(1)], vec!["out".to_owned()], inputs, throttle);
+        // 4 of `a`, one of them failed; one of `b` that is settled later, after 70 µs.
+        let mut tally = Tally { executed: 4, acked: 3, failed: 1, ..Tally::default() };
+        stats.turn(&mut tally, Some(0), 10, 10);
+        let mut tally = Tally { executed: 1, ..Tally::default() };
+        stats.turn(&mut tally, Some(1), 5, 20);
+        let settled = SettledInput { subscription: 1, acked: true, took_us: 70 };
+        tally.settled.push(settled);
+        stats.turn(&mut tally, None, 1, 90);
+        assert_eq!((tally.executed, tally.settled.len()), (0, 0));
+        stats.outputs(TaskId(1), |outputs| *outputs = vec![(6, 12)]);
+
+        let counts = stats.report(Waiting::default()).counts;
+        assert_eq!((counts.executed, counts.acked, counts.failed), (5, 4, 1));
+        let input = |component: &str, [executed, acked, failed, execute_us, process_us]: [u64; 5]| Input {
+            component: component.to_owned(),
+            stream: "default".to_owned(),
+            executed,
+            acked,
+            failed,
+            execute_us,
+            process_us,
+        };
+        assert_eq!(counts.inputs, [input("a", [4, 3, 1, 10, 10]), input("b", [1, 1, 0, 5, 70])]);
+        assert_eq!(counts.execute, Distribution { sum_us: 15, buckets: vec![(2, 4), (5, 1)] });
+        assert_eq!(counts.process, Distribution { sum_us: 80, buckets: vec![(2, 4), (71, 1)] });
+        let output = Output { emitted: 6, transferred: 12 };
+        assert_eq!(counts.outputs, BTreeMap::from([("out".to_owned(), output)]));
     }
 }

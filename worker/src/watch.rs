@@ -60,9 +60,19 @@ impl<T> Sender<T> {
 
     /// Changes the value in place.
     pub fn modify(&self, change: impl FnOnce(&mut T)) {
+        self.modify_if(|value| {
+            change(value);
+            true
+        });
+    }
+
+    /// The same, if `change` says that it has.
+    pub fn modify_if(&self, change: impl FnOnce(&mut T) -> bool) {
         {
             let mut state = self.0.lock();
-            change(&mut state.value);
+            if !change(&mut state.value) {
+                return;
+            }
             state.version += 1;
         }
         self.0.changed.notify_waiters();

@@ -325,7 +325,7 @@ fn after_a_panic_the_next_instance_finds_the_inbox() {
         assert_eq!(other.all(), [0, 1, 2, 3, 4, 5, 6, 7]);
         let panics = executor(&cluster, "panics");
         assert_eq!((panics.counts.restarts, panics.counts.acked, panics.counts.failed), (2, 6, 2));
-        let errors: Vec<&str> = panics.last_errors.iter().map(|error| error.message.as_str()).collect();
+        let errors: Vec<&str> = panics.errors.iter().map(|error| error.message.as_str()).collect();
         assert_eq!(errors, ["panicked: at 3", "panicked: at 4"]);
         assert_eq!(executor(&cluster, "calm").counts.restarts, 0);
         let mut failed = told(feed.failed());

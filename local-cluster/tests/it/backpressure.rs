@@ -53,7 +53,7 @@ fn a_slow_sink_holds_up_its_source_and_nothing_times_out() {
                 for executor in executors(&cluster) {
                     // Two senders may overshoot by a batch each; over a link each may have its permits under way.
                     let most = if workers == 1 { 300 + 2 * 256 } else { 2 * (4096 + 256) };
-                    assert!(executor.inbox.0 <= most, "{} holds {:?}", executor.component, executor.inbox);
+                    assert!(executor.inbox.tuples <= most, "{} holds {:?}", executor.component, executor.inbox);
                 }
             }
             ended(&cluster, &seam).await;

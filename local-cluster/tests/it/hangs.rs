@@ -47,7 +47,7 @@ fn the_roots_of_a_call_that_hangs_fail_while_others_go_on() {
                 calm.push(Item { n });
                 until(&seam, "the other component goes on", || calm.acked().len() as u64 == n + 1).await;
             }
-            let errors = executor(&cluster, "hangs").last_errors;
+            let errors = executor(&cluster, "hangs").errors;
             assert!(errors[0].message.starts_with("a call has not returned for "), "{errors:?}");
             drop(release);
             calm.close();

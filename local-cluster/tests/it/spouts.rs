@@ -140,7 +140,7 @@ fn an_error_in_next_is_reported_and_retried_after_a_pause_that_grows_with_failur
         let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(pauses, [10, 20, 40, 0, 10, 20]);
         let errors: Vec<String> =
-            executor(&cluster, "numbers").last_errors.iter().map(|error| error.message.clone()).collect();
+            executor(&cluster, "numbers").errors.iter().map(|error| error.message.clone()).collect();
         assert_eq!(errors, ["call 1", "call 2", "call 3", "call 5", "call 6"]);
         cluster.stop(Duration::ZERO).await;
     });

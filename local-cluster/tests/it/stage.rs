@@ -13,7 +13,7 @@ use storm::local_cluster::LocalCluster;
 use storm::prelude::*;
 use tokio::time::Instant;
 use worker::seam::Seam;
-use worker::stats::{Doing, ExecutorReport};
+use worker_api::report::{Doing, ExecutorReport, Waiting};
 
 #[tuple]
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -358,7 +358,8 @@ pub(crate) async fn drained(cluster: &LocalCluster, seam: &Seam) {
     until(seam, "nothing is pending", || cluster.pending() == 0).await;
     until(seam, "all queues are empty", || {
         let idle = |executor: &ExecutorReport| {
-            executor.inbox == (0, 0) && !matches!(executor.doing, Doing::WaitingForRoom(_) | Doing::Executing)
+            executor.inbox == Waiting::default()
+                && !matches!(executor.doing, Doing::WaitingForRoom(_) | Doing::Executing)
         };
         cluster.reports().iter().all(|report| report.inbox_bytes == 0 && report.executors.iter().all(idle))
     })

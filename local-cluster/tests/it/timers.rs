@@ -60,7 +60,7 @@ fn ticks(every: Option<Duration>, conf: Option<f64>) -> (Vec<u64>, Feed<Item>, V
         let seen = Capture::of(&mut topology, &ticked);
         let cluster = start(topology, 1, &seam).await;
         ended(&cluster, &seam).await;
-        let errors = executor(&cluster, "clock").last_errors.into_iter().map(|error| error.message).collect();
+        let errors = executor(&cluster, "clock").errors.into_iter().map(|error| error.message).collect();
         cluster.stop(Duration::ZERO).await;
         (seen.tuples().iter().map(|item| item.n).collect(), feed, errors)
     })
@@ -110,7 +110,7 @@ fn a_million_results_of_one_input_stay_bounded() {
             });
             loop {
                 let sink = executor(&cluster, "sink");
-                assert!(sink.inbox.0 <= most, "{} tuples wait", sink.inbox.0);
+                assert!(sink.inbox.tuples <= most, "{} tuples wait", sink.inbox.tuples);
                 if sink.counts.executed < 500_000 {
                     assert_eq!(feed.acked().len(), 0, "a root ends with the last of its tuples");
                 }

@@ -5,6 +5,7 @@
 
 mod roles;
 mod signals;
+mod worker_role;
 
 use std::process::{Command, Output, Stdio};
 

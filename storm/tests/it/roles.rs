@@ -28,7 +28,10 @@ fn the_help_of_a_role_has_the_topologys_arguments_apart_from_the_runtimes() {
 #[test]
 fn describe_prints_the_graph_and_nothing_else() {
     let said = said(&["describe", "--input", "text", "-c", "topology.workers=2"]);
-    assert_eq!(said, Said { code: 0, out: include_str!("describe.json").into(), err: String::new() });
+    let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let out = include_str!("describe.json");
+    let out = out.replace("VERSION", env!("CARGO_PKG_VERSION")).replace("PLATFORM", &platform);
+    assert_eq!(said, Said { code: 0, out, err: String::new() });
 }
 
 #[test]
@@ -125,10 +128,13 @@ fn no_role_is_given() {
 }
 
 #[test]
-fn a_worker_needs_a_cluster() {
-    let err = "error: `entry-fixture worker` is what a cluster's Supervisor starts, and there is no cluster yet; \
-               run the topology by `entry-fixture local`\n";
+fn a_worker_needs_a_slot() {
+    let err = "error: the following required arguments were not provided:\n  <TOPOLOGY-ID>\n  <PORT>\n\n\
+               Usage: entry-fixture worker TOPOLOGY-ID PORT [--launch FILE]\n\nFor more information, try '--help'.\n";
     assert_eq!(said(&["worker", "--launch", "file"]), refused(64, err));
+    let err = "error: invalid value '../x' for '<TOPOLOGY-ID>': the topology id `../x` is not allowed: \
+               it must begin with a letter, a digit or `_`\n\nFor more information, try '--help'.\n";
+    assert_eq!(said(&["worker", "../x", "6700"]), refused(64, err));
 }
 
 #[test]

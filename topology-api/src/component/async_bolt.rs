@@ -13,8 +13,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::output::poison;
 use super::{
-    AnyBolt, AnyOutput, AnyTask, Clock, Factory, InFlight, Node, Ran, Subscribed, TaskParts, Turn, admit, panic_text,
-    wrong_type,
+    AnyBolt, AnyOutput, AnyTask, Clock, Factory, InFlight, Node, Ran, SettledInput, Subscribed, TaskParts, Turn, admit,
+    panic_text, wrong_type,
 };
 use crate::anchor::{Anchor, Root};
 use crate::batch::{AnyBatch, Batch};
@@ -24,7 +24,7 @@ use crate::error::{Error, Result, Severity};
 use crate::fail::{FailKind, FailReason};
 use crate::holds::Holds;
 use crate::ids::TaskId;
-use crate::output::{Outbox, Output, Ports, Wires, visit};
+use crate::output::{Output, Ports, Wires, visit};
 use crate::tuple::Tuple;
 
 pub(crate) struct AsyncBoltNode<B: AsyncBolt> {
@@ -45,7 +45,8 @@ impl<B: AsyncBolt> Node for AsyncBoltNode<B> {
             receivers,
             spare: Vec::new(),
             calls: FuturesUnordered::new(),
-            since: Vec::new(),
+            running: Vec::new(),
+            subscription: 0,
             in_flight_tuples: self.in_flight_tuples,
             holds: Holds::new(component, clock.clone()),
             clock,
@@ -69,6 +70,23 @@ enum CallFault {
     Panicked(String),
 }
 
+/// A call in flight, seen from outside.
+struct Running {
+    serial: u64,
+    subscription: usize,
+    began_us: u64,
+    /// Whether the owners were told that their roots are held for long.
+    told: bool,
+    abort: AbortHandle,
+    roots: Vec<Root>,
+}
+
+impl Running {
+    fn settled(&self, acked: bool, now_us: u64) -> SettledInput {
+        SettledInput { subscription: self.subscription, acked, took_us: now_us.saturating_sub(self.began_us) }
+    }
+}
+
 /// One task of an async bolt.
 #[doc(hidden)]
 pub struct AsyncBoltTask<B: AsyncBolt> {
@@ -80,8 +98,10 @@ pub struct AsyncBoltTask<B: AsyncBolt> {
     receivers: Vec<Vec<TaskId>>,
     spare: Vec<Emitter<B::Output>>,
     calls: FuturesUnordered<Call<B::Output>>,
-    /// Calls in flight: number, beginning, and how to drop them.
-    since: Vec<(u64, u64, bool, AbortHandle, Vec<Root>)>,
+    /// Calls in flight, oldest first.
+    running: Vec<Running>,
+    /// The subscription that is read now.
+    subscription: usize,
     in_flight_tuples: usize,
     holds: Holds,
     clock: Arc<dyn Clock>,
@@ -115,7 +135,7 @@ where
             Ok(input) => task.call(input, anchors.of(at), now),
             Err(error) => {
                 let reason = FailReason::new(FailKind::Malformed, &task.component, error.to_string());
-                turn.tally.failed += 1;
+                turn.tally.settled.push(SettledInput { subscription: task.subscription, acked: false, took_us: 0 });
                 turn.tally.error(&reason.message);
                 turn.outbox.fail_all(anchors.of(at), &reason);
             }
@@ -132,8 +152,15 @@ impl<B: AsyncBolt> AsyncBoltTask<B> {
             .unwrap_or_else(|| Emitter::new(B::Output::open(&mut Wires::detached(&self.receivers)), None));
         let bolt = self.bolt.clone();
         let (abort, registration) = AbortHandle::new_pair();
-        let serial = self.since.last().map_or(0, |(serial, ..)| serial + 1);
-        self.since.push((serial, now_us, false, abort, anchors.iter().map(|anchor| anchor.root).collect()));
+        let serial = self.running.last().map_or(0, |call| call.serial + 1);
+        self.running.push(Running {
+            serial,
+            subscription: self.subscription,
+            began_us: now_us,
+            told: false,
+            abort,
+            roots: anchors.iter().map(|anchor| anchor.root).collect(),
+        });
         let anchors = anchors.to_vec();
         let work = async move {
             let result = bolt.execute(input, &mut emitter).await;
@@ -152,7 +179,11 @@ impl<B: AsyncBolt> AsyncBoltTask<B> {
 
     /// Takes over what an ended call emitted; a panic or fatal error ends the bolt.
     fn settle(&mut self, call: CallEnd<B::Output>, turn: &mut Turn<'_>) -> Option<Ran> {
-        self.since.retain(|(serial, ..)| *serial != call.serial);
+        // Calls are numbered as they begin.
+        if let Ok(place) = self.running.binary_search_by_key(&call.serial, |running| running.serial) {
+            let acked = matches!(call.end, Ok((Ok(()), _)));
+            turn.tally.settled.push(self.running.remove(place).settled(acked, self.clock.now_us()));
+        }
         let fault = match call.end {
             Ok((result, mut emitter)) => {
                 let mut staged = visit::TakeStaged::default();
@@ -160,7 +191,6 @@ impl<B: AsyncBolt> AsyncBoltTask<B> {
                 self.spare.push(emitter);
                 self.ports.visit(&mut visit::PutStaged(staged.0));
                 let Err(error) = result else {
-                    turn.tally.acked += 1;
                     let mut children = visit::Children::default();
                     self.ports.visit(&mut children);
                     if children.0 == 0 {
@@ -174,14 +204,12 @@ impl<B: AsyncBolt> AsyncBoltTask<B> {
                     return None;
                 };
                 poison(&mut self.ports, &call.anchors, &mut turn.outbox.edges);
-                turn.tally.failed += 1;
                 turn.tally.error(&error);
                 turn.outbox.fail_all(&call.anchors, &failed_by(&self.component, &error));
                 return (error.severity() == Severity::Fatal).then_some(Ran::Fatal(error));
             }
             Err(fault) => fault,
         };
-        turn.tally.failed += 1;
         let (kind, text) = match &fault {
             CallFault::TimedOut => (FailKind::TimedOut, ""),
             CallFault::Panicked(text) => (FailKind::Panicked, text.as_str()),
@@ -206,17 +234,17 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
-        let failed = self.since.len() as u64;
-        for (.., roots) in self.since.drain(..) {
-            outbox.fails.extend(roots.into_iter().map(|root| (root, reason.clone())));
+    fn restart(&mut self, reason: &FailReason, turn: &mut Turn<'_>) {
+        let now_us = self.clock.now_us();
+        for call in self.running.drain(..) {
+            turn.tally.settled.push(call.settled(false, now_us));
+            turn.outbox.fails.extend(call.roots.into_iter().map(|root| (root, reason.clone())));
         }
         let old = std::mem::take(&mut self.calls);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-        self.ports.visit(&mut visit::DropPulls { outbox, reason });
+        self.ports.visit(&mut visit::DropPulls { outbox: turn.outbox, reason });
         let old = std::mem::replace(&mut self.bolt, Arc::new((self.factory)()));
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-        failed
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {
@@ -226,6 +254,7 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
     fn execute(&mut self, subscription: usize, from: TaskId, batch: &mut dyn AnyBatch, turn: &mut Turn<'_>) -> Ran {
         let read = self.subscriptions[subscription].read;
         let source = self.sources[subscription].clone();
+        self.subscription = subscription;
         read(self, &source, from, batch, turn)
     }
 
@@ -242,13 +271,13 @@ impl<B: AsyncBolt> AnyBolt for AsyncBoltTask<B> {
 
     fn sweep(&mut self, timeout_us: Option<u64>, tell_after_us: u64, turn: &mut Turn<'_>) {
         let now = self.clock.now_us();
-        for (_, since, told, abort, roots) in &mut self.since {
-            let held_for = now.saturating_sub(*since);
+        for call in &mut self.running {
+            let held_for = now.saturating_sub(call.began_us);
             if timeout_us.is_some_and(|timeout| held_for > timeout) {
-                abort.abort();
-            } else if held_for > tell_after_us && !*told {
-                *told = true;
-                turn.outbox.held.extend(roots.iter());
+                call.abort.abort();
+            } else if held_for > tell_after_us && !call.told {
+                call.told = true;
+                turn.outbox.held.extend(call.roots.iter());
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result, Severity};
 use crate::fail::{FailKind, FailReason};
 use crate::holds::Holds;
 use crate::ids::TaskId;
-use crate::output::{Outbox, Output, Ports, visit};
+use crate::output::{Output, Ports, visit};
 use crate::tuple::Tuple;
 
 pub(crate) struct BoltNode<B: Bolt> {
@@ -262,13 +262,12 @@ impl<B: Bolt> AnyBolt for BoltTask<B> {
             .unwrap_or_else(|panic| Err(Error::retry(format!("panicked: {}", panic_text(&*panic)))))
     }
 
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64 {
+    fn restart(&mut self, reason: &FailReason, turn: &mut Turn<'_>) {
         self.holds.fail_all(reason);
-        self.emitter.ports.visit(&mut visit::DropPulls { outbox, reason });
+        self.emitter.ports.visit(&mut visit::DropPulls { outbox: turn.outbox, reason });
         // The old instance's drop may panic as well; its inputs have failed already.
         let old = std::mem::replace(&mut self.bolt, (self.factory)());
         let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-        0
     }
 
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch> {
@@ -278,6 +277,9 @@ impl<B: Bolt> AnyBolt for BoltTask<B> {
     fn execute(&mut self, subscription: usize, from: TaskId, batch: &mut dyn AnyBatch, turn: &mut Turn<'_>) -> Ran {
         let read = self.subscriptions[subscription].read;
         let source = self.sources[subscription].clone();
+        if !<B::Input as Input>::Mode::ACKS_BY_RETURN {
+            self.holds.take_from(subscription);
+        }
         read(self, &source, from, batch, turn)
     }
 

@@ -60,10 +60,12 @@ pub struct Turn<'a> {
 pub struct Tally {
     /// Tuples given to `execute`.
     pub executed: u64,
-    /// Inputs acked.
+    /// Inputs acked by the return of `execute`.
     pub acked: u64,
-    /// Inputs failed.
+    /// Inputs failed by it.
     pub failed: u64,
+    /// Inputs acked or failed otherwise.
+    pub settled: Vec<SettledInput>,
     /// What was returned as an error or panicked with, at most [`Tally::ERRORS`] of one turn.
     pub errors: Vec<String>,
 }
@@ -77,6 +79,17 @@ impl Tally {
             self.errors.push(error.to_string());
         }
     }
+}
+
+/// An input that was acked or failed not by the return of a sync `execute`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledInput {
+    /// The subscription that it came by.
+    pub subscription: usize,
+    /// Acked, or failed.
+    pub acked: bool,
+    /// Time since its call began, in microseconds, without what the executor waited for room.
+    pub took_us: u64,
 }
 
 /// How running a batch ended.
@@ -102,8 +115,8 @@ pub trait AnyBolt: Send {
     /// The bolt's; a panic is one too.
     fn prepare(&mut self, context: &Context) -> Result;
 
-    /// A new instance by the factory; what the old one holds fails for this reason. Returns how many calls in flight fail.
-    fn restart(&mut self, reason: &FailReason, outbox: &mut Outbox) -> u64;
+    /// A new instance by the factory; what the old one holds fails for this reason.
+    fn restart(&mut self, reason: &FailReason, turn: &mut Turn<'_>);
 
     /// Makes a batch what this subscription reads: once, before its first `execute`.
     fn admit(&self, subscription: usize, batch: Box<dyn AnyBatch>) -> Box<dyn AnyBatch>;

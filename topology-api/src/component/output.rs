@@ -23,8 +23,8 @@ pub trait AnyOutput {
     /// Whether anything waits for a flush.
     fn holds_tuples(&mut self) -> bool;
 
-    /// What the ports counted.
-    fn counts(&mut self) -> StreamCounts;
+    /// Writes what the ports counted in the place of what `counts` held.
+    fn counts(&mut self, counts: &mut StreamCounts);
 }
 
 impl<P: Ports> AnyOutput for P {
@@ -52,15 +52,14 @@ impl<P: Ports> AnyOutput for P {
     }
 
     fn holds_tuples(&mut self) -> bool {
-        let mut count = visit::Count::default();
-        self.visit(&mut count);
-        count.holds_tuples
+        let mut waiting = visit::Waiting::default();
+        self.visit(&mut waiting);
+        waiting.0
     }
 
-    fn counts(&mut self) -> StreamCounts {
-        let mut count = visit::Count::default();
-        self.visit(&mut count);
-        count.streams
+    fn counts(&mut self, counts: &mut StreamCounts) {
+        counts.clear();
+        self.visit(&mut visit::Count(counts));
     }
 }
 

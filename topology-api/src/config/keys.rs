@@ -115,8 +115,26 @@ impl KeyInfo {
     pub fn without_effect(&self) -> Option<&'static str> {
         match self.stance {
             Stance::Honoured { .. } => None,
+            Stance::OfDaemons { .. } => Some(Daemons.text()),
             Stance::Accepted(reason) => Some(reason.text()),
         }
+    }
+
+    /// Whether it is for the daemons and the command line: a topology runs the same with and without it.
+    pub fn is_of_daemons(&self) -> bool {
+        matches!(self.stance, Stance::OfDaemons { .. })
+    }
+
+    /// The environment variable that overrides it for daemons and the command line.
+    ///
+    /// ```
+    /// use topology_api::config::known;
+    /// assert_eq!(known("nimbus.api.port").unwrap().variable(), "STORM_NIMBUS_API_PORT");
+    /// assert_eq!(known("storm.local.dir").unwrap().variable(), "STORM_LOCAL_DIR");
+    /// ```
+    pub fn variable(&self) -> String {
+        let name = self.name.to_uppercase().replace(['.', '-'], "_");
+        if name.starts_with("STORM_") { name } else { format!("STORM_{name}") }
     }
 
     /// Whether a single component may have a value of its own.
@@ -128,13 +146,15 @@ impl KeyInfo {
     pub fn default_value(&self) -> Value {
         match self.stance {
             // A test reads the default of every key.
-            Stance::Honoured { default } => serde_json::from_str(default).unwrap_or(Value::Null),
+            Stance::Honoured { default } | Stance::OfDaemons { default } => {
+                serde_json::from_str(default).unwrap_or(Value::Null)
+            }
             Stance::Accepted(_) => Value::Null,
         }
     }
 
     /// Whether its values are not to be printed.
-    pub(super) fn is_secret(&self) -> bool {
+    pub fn is_secret(&self) -> bool {
         ["password", "payload", "blowfish"].iter().any(|word| self.name.contains(word))
     }
 
@@ -146,6 +166,16 @@ impl KeyInfo {
 /// All keys that the runtime acts on, by name.
 pub(super) fn honoured_keys() -> impl Iterator<Item = &'static KeyInfo> {
     KEYS.iter().filter(|key| key.is_honoured())
+}
+
+/// All keys that the daemons and the command line act on, by name.
+pub(super) fn keys_of_daemons() -> impl Iterator<Item = &'static KeyInfo> {
+    KEYS.iter().filter(|key| key.is_of_daemons())
+}
+
+/// Every key that is known, by name.
+pub fn all_known() -> impl Iterator<Item = &'static KeyInfo> {
+    KEYS.iter()
 }
 
 /// What values a key takes.
@@ -178,6 +208,9 @@ const INT: Kind = Int { min: i64::MIN, max: i64::MAX };
 const COUNT: Kind = Int { min: 0, max: i64::MAX };
 const NUMBER: Kind = Number { min: f64::MIN };
 const AMOUNT: Kind = Number { min: 0.0 };
+
+/// 0 stands for any port that is free.
+const PORT: Kind = Int { min: 0, max: 65_535 };
 
 /// A component has at most as many tasks as fields grouping has key groups: a further one would never get a key.
 const MAX_TASKS: i64 = 32_768;
@@ -235,6 +268,8 @@ impl fmt::Display for Kind {
 enum Stance {
     /// The runtime acts on it. The default is JSON.
     Honoured { default: &'static str },
+    /// The daemons and the command line act on it. The default is JSON.
+    OfDaemons { default: &'static str },
     /// Storm knows it; a topology runs the same with and without it.
     Accepted(Reason),
 }
@@ -257,11 +292,12 @@ enum Reason {
     Serialization,
     System,
     Trident,
+    Unread,
     Windows,
 }
 
 impl Reason {
-    /// The end of a sentence that begins "without effect on a topology, as".
+    /// The end of a sentence that begins "without effect, as".
     fn text(self) -> &'static str {
         match self {
             Containers => "workers do not run in cgroups or containers",
@@ -279,6 +315,7 @@ impl Reason {
             Serialization => "tuples are typed and bring their own serialization",
             System => "the runtime sets it itself",
             Trident => "Trident is not supported",
+            Unread => "nothing here reads them",
             Windows => "windows and state are not supported",
         }
     }
@@ -286,6 +323,10 @@ impl Reason {
 
 const fn honoured(name: &'static str, kind: Kind, default: &'static str) -> KeyInfo {
     KeyInfo { name, kind, stance: Stance::Honoured { default }, of_components: false }
+}
+
+const fn of_daemons(name: &'static str, kind: Kind, default: &'static str) -> KeyInfo {
+    KeyInfo { name, kind, stance: Stance::OfDaemons { default }, of_components: false }
 }
 
 const fn accepted(name: &'static str, kind: Kind, reason: Reason) -> KeyInfo {
@@ -301,13 +342,13 @@ static KEYS: &[KeyInfo] = &[
     accepted("blacklist.scheduler.strategy", Text, Scheduling),
     accepted("blacklist.scheduler.tolerance.count", AMOUNT, Scheduling),
     accepted("blacklist.scheduler.tolerance.time.secs", AMOUNT, Scheduling),
-    accepted("blobstore.cleanup.enable", Bool, Daemons),
-    accepted("blobstore.dir", Text, Daemons),
-    accepted("blobstore.hdfs.keytab", Text, Daemons),
-    accepted("blobstore.hdfs.principal", Text, Daemons),
-    accepted("client.blobstore.class", Text, Daemons),
+    accepted("blobstore.cleanup.enable", Bool, Unread),
+    accepted("blobstore.dir", Text, Unread),
+    accepted("blobstore.hdfs.keytab", Text, Unread),
+    accepted("blobstore.hdfs.principal", Text, Unread),
+    accepted("client.blobstore.class", Text, Unread),
     accepted("debug.simple.transport.user", Text, Containers),
-    accepted("dev.zookeeper.path", Text, Daemons),
+    accepted("dev.zookeeper.path", Text, Unread),
     accepted("drpc.authorizer", Text, Drpc),
     accepted("drpc.authorizer.acl", Map, Drpc),
     accepted("drpc.authorizer.acl.filename", Text, Drpc),
@@ -342,70 +383,70 @@ static KEYS: &[KeyInfo] = &[
     accepted("executor.metrics.frequency.secs", COUNT, Metrics),
     accepted("isolation.scheduler.machines", Map, Scheduling),
     accepted("java.library.path", Text, Jvm),
-    accepted("logs.groups", TextOrList, Daemons),
-    accepted("logs.users", TextOrList, Daemons),
-    accepted("logviewer.appender.name", Text, Daemons),
+    accepted("logs.groups", TextOrList, Unread),
+    accepted("logs.users", TextOrList, Unread),
+    accepted("logviewer.appender.name", Text, Unread),
     accepted("logviewer.childopts", TextOrList, Jvm),
-    accepted("logviewer.cleanup.age.mins", COUNT, Daemons),
-    accepted("logviewer.cleanup.interval.secs", COUNT, Daemons),
-    accepted("logviewer.disable.http.binding", Bool, Daemons),
-    accepted("logviewer.filter", Text, Daemons),
-    accepted("logviewer.filter.params", Map, Daemons),
-    accepted("logviewer.https.enable.ssl.reload", Bool, Daemons),
-    accepted("logviewer.https.key.password", Text, Daemons),
-    accepted("logviewer.https.keystore.password", Text, Daemons),
-    accepted("logviewer.https.keystore.path", Text, Daemons),
-    accepted("logviewer.https.keystore.type", Text, Daemons),
-    accepted("logviewer.https.need.client.auth", Bool, Daemons),
-    accepted("logviewer.https.port", INT, Daemons),
-    accepted("logviewer.https.truststore.password", Text, Daemons),
-    accepted("logviewer.https.truststore.path", Text, Daemons),
-    accepted("logviewer.https.truststore.type", Text, Daemons),
-    accepted("logviewer.https.want.client.auth", Bool, Daemons),
-    accepted("logviewer.max.per.worker.logs.size.mb", AMOUNT, Daemons),
-    accepted("logviewer.max.sum.worker.logs.size.mb", AMOUNT, Daemons),
-    accepted("logviewer.port", COUNT, Daemons),
+    of_daemons("logviewer.cleanup.age.mins", Int { min: 0, max: 52_560_000 }, "10080"),
+    accepted("logviewer.cleanup.interval.secs", COUNT, Unread),
+    accepted("logviewer.disable.http.binding", Bool, Unread),
+    accepted("logviewer.filter", Text, Unread),
+    accepted("logviewer.filter.params", Map, Unread),
+    accepted("logviewer.https.enable.ssl.reload", Bool, Unread),
+    accepted("logviewer.https.key.password", Text, Unread),
+    accepted("logviewer.https.keystore.password", Text, Unread),
+    accepted("logviewer.https.keystore.path", Text, Unread),
+    accepted("logviewer.https.keystore.type", Text, Unread),
+    accepted("logviewer.https.need.client.auth", Bool, Unread),
+    accepted("logviewer.https.port", INT, Unread),
+    accepted("logviewer.https.truststore.password", Text, Unread),
+    accepted("logviewer.https.truststore.path", Text, Unread),
+    accepted("logviewer.https.truststore.type", Text, Unread),
+    accepted("logviewer.https.want.client.auth", Bool, Unread),
+    accepted("logviewer.max.per.worker.logs.size.mb", AMOUNT, Unread),
+    accepted("logviewer.max.sum.worker.logs.size.mb", AMOUNT, Unread),
+    of_daemons("logviewer.port", PORT, "8000"),
     accepted("multitenant.scheduler.user.pools", Map, Scheduling),
     accepted("nimbus.admins", List, Security),
     accepted("nimbus.admins.groups", List, Security),
-    accepted("nimbus.api.port", COUNT, Daemons),
-    accepted("nimbus.assignments.service.thread.queue.size", INT, Daemons),
-    accepted("nimbus.assignments.service.threads", INT, Daemons),
+    of_daemons("nimbus.api.port", PORT, "6628"),
+    accepted("nimbus.assignments.service.thread.queue.size", INT, Unread),
+    accepted("nimbus.assignments.service.threads", INT, Unread),
     accepted("nimbus.authorizer", Text, Security),
     accepted("nimbus.autocredential.plugins.classes", List, Security),
-    accepted("nimbus.blobstore.class", Text, Daemons),
-    accepted("nimbus.blobstore.expiration.secs", COUNT, Daemons),
+    accepted("nimbus.blobstore.class", Text, Unread),
+    accepted("nimbus.blobstore.expiration.secs", COUNT, Unread),
     accepted("nimbus.childopts", TextOrList, Jvm),
-    accepted("nimbus.cleanup.inbox.freq.secs", COUNT, Daemons),
-    accepted("nimbus.code.sync.freq.secs", INT, Daemons),
+    accepted("nimbus.cleanup.inbox.freq.secs", COUNT, Unread),
+    accepted("nimbus.code.sync.freq.secs", INT, Unread),
     accepted("nimbus.credential.renewers.classes", List, Security),
     accepted("nimbus.credential.renewers.freq.secs", COUNT, Security),
-    accepted("nimbus.daemon.user", Text, Daemons),
+    accepted("nimbus.daemon.user", Text, Unread),
     accepted("nimbus.daemon.users", List, Security),
     accepted("nimbus.even.rebalance.idle.supervisor.enabled", Bool, Scheduling),
     accepted("nimbus.even.rebalance.idle.supervisor.min.stable.rounds", INT, Scheduling),
     accepted("nimbus.even.rebalance.max.free.per.topology", INT, Scheduling),
-    accepted("nimbus.executors.perTopology", COUNT, Daemons),
-    accepted("nimbus.file.copy.expiration.secs", INT, Daemons),
+    of_daemons("nimbus.executors.perTopology", Int { min: 1, max: 1_000_000 }, "null"),
+    accepted("nimbus.file.copy.expiration.secs", INT, Unread),
     accepted("nimbus.groups", List, Security),
-    accepted("nimbus.host", Text, Daemons),
+    of_daemons("nimbus.host", Text, "null"),
     accepted("nimbus.impersonation.acl", Map, Security),
     accepted("nimbus.impersonation.authorizer", Text, Security),
-    accepted("nimbus.inbox.jar.expiration.secs", INT, Daemons),
-    accepted("nimbus.local.assignments.backend.class", Text, Daemons),
-    accepted("nimbus.monitor.freq.secs", COUNT, Daemons),
-    accepted("nimbus.queue.size", COUNT, Daemons),
+    of_daemons("nimbus.inbox.jar.expiration.secs", Seconds, "3600"),
+    accepted("nimbus.local.assignments.backend.class", Text, Unread),
+    accepted("nimbus.monitor.freq.secs", COUNT, Unread),
+    accepted("nimbus.queue.size", COUNT, Unread),
     accepted("nimbus.scheduler.strategy.class.whitelist", List, Scheduling),
-    accepted("nimbus.seeds", List, Daemons),
-    accepted("nimbus.slots.perTopology", COUNT, Daemons),
-    accepted("nimbus.supervisor.timeout.secs", COUNT, Daemons),
+    of_daemons("nimbus.seeds", List, r#"["localhost"]"#),
+    of_daemons("nimbus.slots.perTopology", Int { min: 1, max: 65_535 }, "null"),
+    of_daemons("nimbus.supervisor.timeout.secs", Seconds, "60"),
     accepted("nimbus.supervisor.users", List, Security),
-    accepted("nimbus.task.launch.secs", COUNT, Daemons),
-    accepted("nimbus.task.timeout.secs", COUNT, Daemons),
+    accepted("nimbus.task.launch.secs", COUNT, Unread),
+    accepted("nimbus.task.timeout.secs", COUNT, Unread),
     accepted("nimbus.thrift.client.use.tls", Bool, Security),
-    accepted("nimbus.thrift.max_buffer_size", COUNT, Daemons),
-    accepted("nimbus.thrift.port", COUNT, Daemons),
-    accepted("nimbus.thrift.threads", COUNT, Daemons),
+    accepted("nimbus.thrift.max_buffer_size", COUNT, Unread),
+    accepted("nimbus.thrift.port", COUNT, Unread),
+    accepted("nimbus.thrift.threads", COUNT, Unread),
     accepted("nimbus.thrift.tls.client.auth.required", Bool, Security),
     accepted("nimbus.thrift.tls.client.cert.path", Text, Security),
     accepted("nimbus.thrift.tls.client.key.path", Text, Security),
@@ -422,12 +463,12 @@ static KEYS: &[KeyInfo] = &[
     accepted("nimbus.thrift.tls.server.truststore.path", Text, Security),
     accepted("nimbus.thrift.tls.threads", COUNT, Security),
     accepted("nimbus.thrift.tls.transport", Text, Security),
-    accepted("nimbus.thrift.transport", Text, Daemons),
-    accepted("nimbus.topology.action.notifier.plugin.class", Text, Daemons),
-    accepted("nimbus.topology.blobstore.deletion.delay.ms", INT, Daemons),
-    accepted("nimbus.topology.validator", Text, Daemons),
+    accepted("nimbus.thrift.transport", Text, Unread),
+    accepted("nimbus.topology.action.notifier.plugin.class", Text, Unread),
+    accepted("nimbus.topology.blobstore.deletion.delay.ms", INT, Unread),
+    accepted("nimbus.topology.validator", Text, Unread),
     accepted("nimbus.users", List, Security),
-    accepted("nimbus.worker.heartbeats.recovery.strategy.class", Text, Daemons),
+    accepted("nimbus.worker.heartbeats.recovery.strategy.class", Text, Unread),
     accepted("num.stat.buckets", COUNT, Metrics),
     accepted("pacemaker.auth.method", Text, Pacemaker),
     accepted("pacemaker.base.threads", COUNT, Leftover),
@@ -448,13 +489,14 @@ static KEYS: &[KeyInfo] = &[
     accepted("scheduler.config.loader.polltime.secs", COUNT, Scheduling),
     accepted("scheduler.config.loader.timeout.secs", COUNT, Scheduling),
     accepted("scheduler.config.loader.uri", Text, Scheduling),
-    accepted("scheduler.display.resource", Bool, Leftover),
+    of_daemons("scheduler.display.resource", Bool, "false"),
     accepted("scheduling.timeout.seconds.per.topology", COUNT, Scheduling),
     accepted("storm.auth.simple-white-list.users", List, Containers),
-    accepted("storm.blobstore.acl.validation.enabled", Bool, Daemons),
-    accepted("storm.blobstore.dependency.jar.upload.chunk.size.bytes", COUNT, Daemons),
-    accepted("storm.blobstore.inputstream.buffer.size.bytes", COUNT, Daemons),
-    accepted("storm.blobstore.replication.factor", COUNT, Daemons),
+    of_daemons("storm.bind.address", Text, r#""127.0.0.1""#),
+    accepted("storm.blobstore.acl.validation.enabled", Bool, Unread),
+    accepted("storm.blobstore.dependency.jar.upload.chunk.size.bytes", COUNT, Unread),
+    accepted("storm.blobstore.inputstream.buffer.size.bytes", COUNT, Unread),
+    accepted("storm.blobstore.replication.factor", COUNT, Unread),
     accepted("storm.cgroup.cgexec.cmd", Text, Containers),
     accepted("storm.cgroup.hierarchy.dir", Text, Containers),
     accepted("storm.cgroup.hierarchy.name", Text, Containers),
@@ -464,12 +506,12 @@ static KEYS: &[KeyInfo] = &[
     accepted("storm.cgroup.resources", List, Containers),
     accepted("storm.cluster.metrics.consumer.publish.interval.secs", AMOUNT, Metrics),
     accepted("storm.cluster.metrics.consumer.register", List, Metrics),
-    accepted("storm.cluster.mode", Text, Daemons),
-    accepted("storm.cluster.state.store", Text, Daemons),
+    of_daemons("storm.cluster.mode", Text, r#""distributed""#),
+    accepted("storm.cluster.state.store", Text, Unread),
     accepted("storm.codedistributor.class", Text, Leftover),
-    accepted("storm.compression.gzip.max.decompressed.bytes", AMOUNT, Daemons),
-    accepted("storm.compression.zstd.level", INT, Daemons),
-    accepted("storm.compression.zstd.max.decompressed.bytes", AMOUNT, Daemons),
+    accepted("storm.compression.gzip.max.decompressed.bytes", AMOUNT, Unread),
+    accepted("storm.compression.zstd.level", INT, Unread),
+    accepted("storm.compression.zstd.max.decompressed.bytes", AMOUNT, Unread),
     accepted("storm.daemon.metrics.reporter.csv.log.dir", Text, Metrics),
     accepted("storm.daemon.metrics.reporter.interval.secs", INT, Metrics),
     accepted("storm.daemon.metrics.reporter.plugin.domain", Text, Metrics),
@@ -477,21 +519,21 @@ static KEYS: &[KeyInfo] = &[
     accepted("storm.daemon.metrics.reporter.plugin.locale", Text, Metrics),
     accepted("storm.daemon.metrics.reporter.plugin.rate.unit", Text, Metrics),
     accepted("storm.daemon.metrics.reporter.plugins", List, Metrics),
-    accepted("storm.disable.symlinks", Bool, Daemons),
+    accepted("storm.disable.symlinks", Bool, Unread),
     accepted("storm.doAsUser", Text, Security),
     accepted("storm.group.mapping.service", Text, Security),
     accepted("storm.group.mapping.service.cache.duration.secs", INT, Security),
     accepted("storm.group.mapping.service.params", Map, Security),
-    accepted("storm.hdfs.login.keytab", Text, Daemons),
-    accepted("storm.hdfs.login.principal", Text, Daemons),
-    accepted("storm.health.check.dir", Text, Daemons),
-    accepted("storm.health.check.fail.on.timeouts", Bool, Daemons),
-    accepted("storm.health.check.timeout.ms", NUMBER, Daemons),
+    accepted("storm.hdfs.login.keytab", Text, Unread),
+    accepted("storm.hdfs.login.principal", Text, Unread),
+    accepted("storm.health.check.dir", Text, Unread),
+    accepted("storm.health.check.fail.on.timeouts", Bool, Unread),
+    accepted("storm.health.check.timeout.ms", NUMBER, Unread),
     accepted("storm.id", Text, System),
-    accepted("storm.local.dir", Text, Daemons),
-    accepted("storm.local.hostname", Text, Daemons),
+    of_daemons("storm.local.dir", Text, r#""storm-local""#),
+    of_daemons("storm.local.hostname", Text, "null"),
     accepted("storm.local.mode.zmq", Bool, Links),
-    accepted("storm.log.dir", Text, Daemons),
+    of_daemons("storm.log.dir", Text, r#""logs""#),
     accepted("storm.log4j2.conf.dir", Text, Jvm),
     accepted("storm.messaging.netty.authentication", Bool, Links),
     accepted("storm.messaging.netty.buffer.high.watermark", COUNT, Links),
@@ -527,12 +569,13 @@ static KEYS: &[KeyInfo] = &[
     accepted("storm.metricstore.rocksdb.location", Text, Metrics),
     accepted("storm.metricstore.rocksdb.metadata_string_cache_capacity", INT, Metrics),
     accepted("storm.metricstore.rocksdb.retention_hours", INT, Metrics),
-    accepted("storm.network.topography.plugin", Text, Daemons),
-    accepted("storm.nimbus.retry.interval.millis", NUMBER, Daemons),
-    accepted("storm.nimbus.retry.intervalceiling.millis", NUMBER, Daemons),
-    accepted("storm.nimbus.retry.times", NUMBER, Daemons),
-    accepted("storm.nimbus.zookeeper.acls.check", Bool, Daemons),
-    accepted("storm.nimbus.zookeeper.acls.fixup", Bool, Daemons),
+    of_daemons("storm.network.allow.unauthenticated", Bool, "false"),
+    accepted("storm.network.topography.plugin", Text, Unread),
+    accepted("storm.nimbus.retry.interval.millis", NUMBER, Unread),
+    accepted("storm.nimbus.retry.intervalceiling.millis", NUMBER, Unread),
+    accepted("storm.nimbus.retry.times", NUMBER, Unread),
+    accepted("storm.nimbus.zookeeper.acls.check", Bool, Unread),
+    accepted("storm.nimbus.zookeeper.acls.fixup", Bool, Unread),
     accepted("storm.oci.allowed.images", TextOrList, Containers),
     accepted("storm.oci.cgroup.parent", Text, Containers),
     accepted("storm.oci.cgroup.root", Text, Containers),
@@ -558,65 +601,65 @@ static KEYS: &[KeyInfo] = &[
     accepted("storm.supervisor.medium.memory.threshold.grace.period.ms", NUMBER, Containers),
     accepted("storm.supervisor.medium.memory.threshold.mb", NUMBER, Containers),
     accepted("storm.supervisor.memory.limit.tolerance.margin.mb", NUMBER, Containers),
-    accepted("storm.thrift.socket.timeout.ms", INT, Daemons),
+    accepted("storm.thrift.socket.timeout.ms", INT, Unread),
     accepted("storm.thrift.tls.socket.timeout.ms", INT, Security),
-    accepted("storm.thrift.transport", Text, Daemons),
+    accepted("storm.thrift.transport", Text, Unread),
     accepted("storm.topology.classpath.beginning.enabled", Bool, Jvm),
     accepted("storm.topology.metrics.system.reporters", List, Metrics),
-    accepted("storm.topology.submission.notifier.plugin.class", Text, Daemons),
+    accepted("storm.topology.submission.notifier.plugin.class", Text, Unread),
     accepted("storm.worker.cgroup.cpu.limit", NUMBER, Containers),
     accepted("storm.worker.cgroup.memory.mb.limit", NUMBER, Containers),
-    accepted("storm.worker.min.cpu.pcore.percent", NUMBER, Daemons),
+    accepted("storm.worker.min.cpu.pcore.percent", NUMBER, Unread),
     accepted("storm.worker.token.life.time.hours", INT, Security),
-    accepted("storm.workers.artifacts.dir", Text, Daemons),
+    accepted("storm.workers.artifacts.dir", Text, Unread),
     accepted("storm.zookeeper.auth.password", Text, Leftover),
-    accepted("storm.zookeeper.auth.payload", Text, Daemons),
-    accepted("storm.zookeeper.auth.scheme", Text, Daemons),
+    of_daemons("storm.zookeeper.auth.payload", Text, "null"),
+    of_daemons("storm.zookeeper.auth.scheme", Text, "null"),
     accepted("storm.zookeeper.auth.user", Text, Leftover),
-    accepted("storm.zookeeper.connection.timeout", INT, Daemons),
-    accepted("storm.zookeeper.drpcACL", Text, Daemons),
-    accepted("storm.zookeeper.port", COUNT, Daemons),
-    accepted("storm.zookeeper.retry.interval", INT, Daemons),
-    accepted("storm.zookeeper.retry.intervalceiling.millis", INT, Daemons),
-    accepted("storm.zookeeper.retry.times", INT, Daemons),
-    accepted("storm.zookeeper.root", Text, Daemons),
-    accepted("storm.zookeeper.servers", List, Daemons),
-    accepted("storm.zookeeper.session.timeout", INT, Daemons),
-    accepted("storm.zookeeper.ssl.enable", Bool, Daemons),
-    accepted("storm.zookeeper.ssl.hostnameVerification", Bool, Daemons),
-    accepted("storm.zookeeper.ssl.keystore.password", Text, Daemons),
-    accepted("storm.zookeeper.ssl.keystore.path", Text, Daemons),
-    accepted("storm.zookeeper.ssl.truststore.password", Text, Daemons),
-    accepted("storm.zookeeper.ssl.truststore.path", Text, Daemons),
-    accepted("storm.zookeeper.superACL", Text, Daemons),
-    accepted("storm.zookeeper.topology.auth.payload", Text, Daemons),
-    accepted("storm.zookeeper.topology.auth.scheme", Text, Daemons),
+    accepted("storm.zookeeper.connection.timeout", INT, Unread),
+    accepted("storm.zookeeper.drpcACL", Text, Unread),
+    of_daemons("storm.zookeeper.port", Int { min: 1, max: 65_535 }, "2181"),
+    accepted("storm.zookeeper.retry.interval", INT, Unread),
+    accepted("storm.zookeeper.retry.intervalceiling.millis", INT, Unread),
+    accepted("storm.zookeeper.retry.times", INT, Unread),
+    of_daemons("storm.zookeeper.root", Text, r#""/storm""#),
+    of_daemons("storm.zookeeper.servers", List, r#"["localhost"]"#),
+    of_daemons("storm.zookeeper.session.timeout", Int { min: 100, max: 3_600_000 }, "20000"),
+    accepted("storm.zookeeper.ssl.enable", Bool, Unread),
+    accepted("storm.zookeeper.ssl.hostnameVerification", Bool, Unread),
+    accepted("storm.zookeeper.ssl.keystore.password", Text, Unread),
+    accepted("storm.zookeeper.ssl.keystore.path", Text, Unread),
+    accepted("storm.zookeeper.ssl.truststore.password", Text, Unread),
+    accepted("storm.zookeeper.ssl.truststore.path", Text, Unread),
+    accepted("storm.zookeeper.superACL", Text, Unread),
+    accepted("storm.zookeeper.topology.auth.payload", Text, Unread),
+    accepted("storm.zookeeper.topology.auth.scheme", Text, Unread),
     accepted("supervisor.authorizer", Text, Security),
-    accepted("supervisor.blobstore.class", Text, Daemons),
-    accepted("supervisor.blobstore.download.max_retries", COUNT, Daemons),
-    accepted("supervisor.blobstore.download.thread.count", COUNT, Daemons),
+    accepted("supervisor.blobstore.class", Text, Unread),
+    accepted("supervisor.blobstore.download.max_retries", COUNT, Unread),
+    accepted("supervisor.blobstore.download.thread.count", COUNT, Unread),
     accepted("supervisor.childopts", TextOrList, Jvm),
-    accepted("supervisor.cpu.capacity", AMOUNT, Daemons),
-    accepted("supervisor.enable", Bool, Daemons),
-    accepted("supervisor.heartbeat.frequency.secs", INT, Daemons),
-    accepted("supervisor.localizer.cache.target.size.mb", COUNT, Daemons),
-    accepted("supervisor.localizer.cleanup.interval.ms", COUNT, Daemons),
-    accepted("supervisor.localizer.update.blob.interval.secs", COUNT, Daemons),
-    accepted("supervisor.memory.capacity.mb", AMOUNT, Daemons),
-    accepted("supervisor.monitor.frequency.secs", COUNT, Daemons),
-    accepted("supervisor.numa.meta", Map, Daemons),
-    accepted("supervisor.queue.size", COUNT, Daemons),
-    accepted("supervisor.resources.map", Map, Daemons),
-    accepted("supervisor.run.worker.as.user", Bool, Daemons),
-    accepted("supervisor.scheduler.meta", Map, Daemons),
-    accepted("supervisor.slots.ports", List, Daemons),
+    accepted("supervisor.cpu.capacity", AMOUNT, Unread),
+    accepted("supervisor.enable", Bool, Unread),
+    accepted("supervisor.heartbeat.frequency.secs", INT, Unread),
+    accepted("supervisor.localizer.cache.target.size.mb", COUNT, Unread),
+    accepted("supervisor.localizer.cleanup.interval.ms", COUNT, Unread),
+    accepted("supervisor.localizer.update.blob.interval.secs", COUNT, Unread),
+    accepted("supervisor.memory.capacity.mb", AMOUNT, Unread),
+    accepted("supervisor.monitor.frequency.secs", COUNT, Unread),
+    accepted("supervisor.numa.meta", Map, Unread),
+    accepted("supervisor.queue.size", COUNT, Unread),
+    accepted("supervisor.resources.map", Map, Unread),
+    accepted("supervisor.run.worker.as.user", Bool, Unread),
+    accepted("supervisor.scheduler.meta", Map, Unread),
+    of_daemons("supervisor.slots.ports", List, "[6700,6701,6702,6703]"),
     accepted("supervisor.supervisors", List, Leftover),
     accepted("supervisor.supervisors.commands", List, Leftover),
     accepted("supervisor.thrift.client.use.tls", Bool, Security),
-    accepted("supervisor.thrift.max_buffer_size", AMOUNT, Daemons),
-    accepted("supervisor.thrift.port", COUNT, Daemons),
-    accepted("supervisor.thrift.socket.timeout.ms", INT, Daemons),
-    accepted("supervisor.thrift.threads", COUNT, Daemons),
+    accepted("supervisor.thrift.max_buffer_size", AMOUNT, Unread),
+    accepted("supervisor.thrift.port", COUNT, Unread),
+    accepted("supervisor.thrift.socket.timeout.ms", INT, Unread),
+    accepted("supervisor.thrift.threads", COUNT, Unread),
     accepted("supervisor.thrift.tls.client.auth.required", Bool, Security),
     accepted("supervisor.thrift.tls.client.cert.path", Text, Security),
     accepted("supervisor.thrift.tls.client.key.path", Text, Security),
@@ -628,19 +671,19 @@ static KEYS: &[KeyInfo] = &[
     accepted("supervisor.thrift.tls.server.keystore.path", Text, Security),
     accepted("supervisor.thrift.tls.server.truststore.password", Text, Security),
     accepted("supervisor.thrift.tls.server.truststore.path", Text, Security),
-    accepted("supervisor.thrift.transport", Text, Daemons),
-    accepted("supervisor.worker.default.version", Text, Daemons),
-    accepted("supervisor.worker.heartbeats.max.timeout.secs", INT, Daemons),
-    accepted("supervisor.worker.launcher", Text, Daemons),
-    accepted("supervisor.worker.shutdown.sleep.secs", COUNT, Daemons),
-    accepted("supervisor.worker.start.timeout.secs", COUNT, Daemons),
-    accepted("supervisor.worker.timeout.secs", COUNT, Daemons),
+    accepted("supervisor.thrift.transport", Text, Unread),
+    accepted("supervisor.worker.default.version", Text, Unread),
+    accepted("supervisor.worker.heartbeats.max.timeout.secs", INT, Unread),
+    accepted("supervisor.worker.launcher", Text, Unread),
+    of_daemons("supervisor.worker.shutdown.sleep.secs", Seconds, "3"),
+    of_daemons("supervisor.worker.start.timeout.secs", Seconds, "120"),
+    of_daemons("supervisor.worker.timeout.secs", Seconds, "30"),
     accepted("supervisor.worker.version.classpath.map", Map, Jvm),
     accepted("supervisor.worker.version.logwriter.map", Map, Jvm),
     accepted("supervisor.worker.version.main.map", Map, Jvm),
     accepted("task.credentials.poll.secs", COUNT, Security),
     accepted("task.heartbeat.frequency.secs", COUNT, Pacemaker),
-    accepted("task.refresh.poll.secs", COUNT, Daemons),
+    accepted("task.refresh.poll.secs", COUNT, Unread),
     accepted("topology.acker.cpu.pcore.percent", AMOUNT, Scheduling),
     honoured("topology.acker.executors", COUNT, "null"),
     accepted("topology.acker.resources.offheap.memory.mb", AMOUNT, Scheduling),
@@ -655,7 +698,7 @@ static KEYS: &[KeyInfo] = &[
     accepted("topology.backpressure.wait.progressive.level3.sleep.millis", AMOUNT, Flow),
     accepted("topology.backpressure.wait.strategy", Text, Flow),
     accepted("topology.batch.flush.interval.millis", COUNT, Flow),
-    accepted("topology.blobstore.map", Map, Daemons),
+    accepted("topology.blobstore.map", Map, Unread),
     accepted("topology.bolt.wait.park.microsec", AMOUNT, Flow),
     accepted("topology.bolt.wait.progressive.level1.count", COUNT, Flow),
     accepted("topology.bolt.wait.progressive.level2.count", COUNT, Flow),
@@ -681,7 +724,7 @@ static KEYS: &[KeyInfo] = &[
     honoured("topology.enable.message.timeouts", Bool, "true"),
     accepted("topology.enable.send.iconnection.metrics", Bool, Metrics),
     accepted("topology.enable.v2.metrics.tick", Bool, Metrics),
-    accepted("topology.environment", Map, Daemons),
+    accepted("topology.environment", Map, Unread),
     honoured("topology.error.throttle.interval.secs", Seconds, "10"),
     accepted("topology.event.logger.register", List, Metrics),
     accepted("topology.eventlogger.executors", COUNT, Metrics),
@@ -700,7 +743,7 @@ static KEYS: &[KeyInfo] = &[
     accepted("topology.logging.config", Text, Metrics),
     accepted("topology.logging.sensitivity", Text, Metrics),
     honoured("topology.max.error.report.per.interval", Int { min: 1, max: 1_000_000 }, "5"),
-    accepted("topology.max.replication.wait.time.sec", NUMBER, Daemons),
+    accepted("topology.max.replication.wait.time.sec", NUMBER, Unread),
     honoured("topology.max.spout.pending", Int { min: 1, max: 1_048_576 }, "null").of_components(),
     honoured("topology.max.task.parallelism", Int { min: 1, max: MAX_TASKS }, "null").of_components(),
     honoured("topology.message.timeout.secs", Seconds, "30"),
@@ -709,7 +752,7 @@ static KEYS: &[KeyInfo] = &[
     accepted("topology.metrics.consumer.resources.offheap.memory.mb", AMOUNT, Scheduling),
     accepted("topology.metrics.consumer.resources.onheap.memory.mb", AMOUNT, Scheduling),
     accepted("topology.metrics.reporters", List, Metrics),
-    accepted("topology.min.replication.count", NUMBER, Daemons),
+    accepted("topology.min.replication.count", NUMBER, Unread),
     accepted("topology.multilang.log.handler", Text, Multilang),
     accepted("topology.multilang.serializer", Text, Multilang),
     honoured("topology.name", Text, "null"),
@@ -769,7 +812,7 @@ static KEYS: &[KeyInfo] = &[
     accepted("topology.upstream.feedback.freq.secs", COUNT, Metrics),
     accepted("topology.users", TextOrList, Security),
     accepted("topology.v2.metrics.tick.interval.seconds", COUNT, Metrics),
-    accepted("topology.version", Text, Daemons),
+    accepted("topology.version", Text, Unread),
     accepted("topology.worker.childopts", TextOrList, Jvm),
     accepted("topology.worker.gc.childopts", TextOrList, Jvm),
     accepted("topology.worker.logwriter.childopts", TextOrList, Jvm),
@@ -778,44 +821,44 @@ static KEYS: &[KeyInfo] = &[
     accepted("topology.worker.nimbus.thrift.client.use.tls", Bool, Security),
     accepted("topology.worker.receiver.thread.count", COUNT, Leftover),
     accepted("topology.worker.shared.thread.pool.size", INT, Flow),
-    accepted("topology.worker.timeout.secs", COUNT, Daemons),
+    accepted("topology.worker.timeout.secs", COUNT, Unread),
     honoured("topology.workers", Int { min: 1, max: 65_535 }, "1"),
     accepted("transactional.zookeeper.port", COUNT, Trident),
     accepted("transactional.zookeeper.root", Text, Trident),
     accepted("transactional.zookeeper.servers", List, Trident),
     accepted("ui.actions.enabled", Bool, Leftover),
-    accepted("ui.central.logging.url", Text, Daemons),
+    of_daemons("ui.central.logging.url", Text, "null"),
     accepted("ui.childopts", TextOrList, Jvm),
-    accepted("ui.disable.http.binding", Bool, Daemons),
-    accepted("ui.disable.spout.lag.monitoring", Bool, Daemons),
-    accepted("ui.filter", Text, Daemons),
-    accepted("ui.filter.params", Map, Daemons),
-    accepted("ui.header.buffer.bytes", COUNT, Daemons),
-    accepted("ui.host", Text, Daemons),
-    accepted("ui.http.creds.plugin", Text, Daemons),
-    accepted("ui.https.enable.ssl.reload", Bool, Daemons),
-    accepted("ui.https.key.password", Text, Daemons),
-    accepted("ui.https.keystore.password", Text, Daemons),
-    accepted("ui.https.keystore.path", Text, Daemons),
-    accepted("ui.https.keystore.type", Text, Daemons),
-    accepted("ui.https.need.client.auth", Bool, Daemons),
-    accepted("ui.https.port", INT, Daemons),
-    accepted("ui.https.truststore.password", Text, Daemons),
-    accepted("ui.https.truststore.path", Text, Daemons),
-    accepted("ui.https.truststore.type", Text, Daemons),
-    accepted("ui.https.want.client.auth", Bool, Daemons),
-    accepted("ui.pagination", INT, Daemons),
-    accepted("ui.port", COUNT, Daemons),
-    accepted("ui.project.bugtracker.url", Text, Daemons),
-    accepted("ui.title", Text, Daemons),
+    accepted("ui.disable.http.binding", Bool, Unread),
+    accepted("ui.disable.spout.lag.monitoring", Bool, Unread),
+    accepted("ui.filter", Text, Unread),
+    accepted("ui.filter.params", Map, Unread),
+    accepted("ui.header.buffer.bytes", COUNT, Unread),
+    of_daemons("ui.host", Text, "null"),
+    accepted("ui.http.creds.plugin", Text, Unread),
+    accepted("ui.https.enable.ssl.reload", Bool, Unread),
+    accepted("ui.https.key.password", Text, Unread),
+    accepted("ui.https.keystore.password", Text, Unread),
+    accepted("ui.https.keystore.path", Text, Unread),
+    accepted("ui.https.keystore.type", Text, Unread),
+    accepted("ui.https.need.client.auth", Bool, Unread),
+    accepted("ui.https.port", INT, Unread),
+    accepted("ui.https.truststore.password", Text, Unread),
+    accepted("ui.https.truststore.path", Text, Unread),
+    accepted("ui.https.truststore.type", Text, Unread),
+    accepted("ui.https.want.client.auth", Bool, Unread),
+    accepted("ui.pagination", INT, Unread),
+    of_daemons("ui.port", PORT, "8080"),
+    of_daemons("ui.project.bugtracker.url", Text, "null"),
+    of_daemons("ui.title", Text, r#""Storm UI""#),
     accepted("ui.users", Any, Leftover),
-    accepted("worker.blob.update.poll.interval.secs", COUNT, Daemons),
+    accepted("worker.blob.update.poll.interval.secs", COUNT, Unread),
     accepted("worker.childopts", TextOrList, Jvm),
     accepted("worker.gc.childopts", TextOrList, Jvm),
     accepted("worker.heap.memory.mb", COUNT, Jvm),
-    accepted("worker.heartbeat.frequency.secs", COUNT, Daemons),
-    accepted("worker.log.level.reset.poll.secs", COUNT, Daemons),
-    accepted("worker.max.timeout.secs", COUNT, Daemons),
+    accepted("worker.heartbeat.frequency.secs", COUNT, Unread),
+    accepted("worker.log.level.reset.poll.secs", COUNT, Unread),
+    accepted("worker.max.timeout.secs", COUNT, Unread),
     accepted("worker.metrics", Map, Metrics),
     accepted("worker.profiler.childopts", TextOrList, Jvm),
     accepted("worker.profiler.command", Text, Jvm),
@@ -845,8 +888,8 @@ mod tests {
 
     #[test]
     fn every_default_is_json_that_its_key_takes() {
-        for key in honoured_keys() {
-            let Stance::Honoured { default } = key.stance else { panic!("{}", key.name) };
+        for key in KEYS {
+            let (Stance::Honoured { default } | Stance::OfDaemons { default }) = key.stance else { continue };
             let value: Value = serde_json::from_str(default).unwrap();
             assert!(value.is_null() || key.kind.takes(&value), "{} = {default}", key.name);
         }
@@ -912,7 +955,13 @@ mod tests {
         check(&"topology.workers".repeat(100), None);
     }
 
-    /// The rows of the document's table: key, what it takes, default.
+    #[test]
+    fn no_two_keys_have_one_variable() {
+        let variables: std::collections::BTreeSet<_> = KEYS.iter().map(KeyInfo::variable).collect();
+        assert_eq!(variables.len(), KEYS.len());
+    }
+
+    /// The rows of the document's tables: key, what it takes, default.
     fn documented() -> Vec<[String; 3]> {
         let row = |line: &str| {
             let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
@@ -922,8 +971,9 @@ mod tests {
     }
 
     #[test]
-    fn the_document_lists_what_the_runtime_acts_on() {
+    fn the_document_lists_what_is_acted_on() {
         let expected: Vec<_> = honoured_keys()
+            .chain(keys_of_daemons())
             .map(|key| {
                 let default = key.default_value();
                 let default = if default.is_null() { "none".to_owned() } else { default.to_string() };

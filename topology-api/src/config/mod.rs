@@ -1,4 +1,4 @@
-//! A topology's configuration: Storm's keys, layered, checked, and told the truth.
+//! Configuration of topologies, daemons and tools: Storm's keys, layered, checked, and told the truth.
 //!
 //! Not here: reading a file from disk (the caller has its text), and what the daemons do with their keys.
 //! Invariant: which layer wins depends on the layers alone, never on the order in which they were added.
@@ -14,7 +14,7 @@ use std::fmt;
 use serde_json::Value;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use keys::{KeyInfo, known};
+pub use keys::{KeyInfo, all_known, known};
 pub use topology::{ComponentSettings, TopologySettings};
 
 /// Where a value came from. A later one here wins over an earlier one.
@@ -24,6 +24,8 @@ pub enum Origin {
     Default,
     /// A file of this name; of several, the one added last wins.
     File(String),
+    /// An environment variable of this name.
+    Environment(String),
     /// The topology's own code.
     Code,
     /// `-c KEY=VALUE` on the command line; of several, the last wins.
@@ -37,9 +39,10 @@ impl Origin {
         match self {
             Origin::Default => 0,
             Origin::File(_) => 1,
-            Origin::Code => 2,
-            Origin::Flag => 3,
-            Origin::Component(_) => 4,
+            Origin::Environment(_) => 2,
+            Origin::Code => 3,
+            Origin::Flag => 4,
+            Origin::Component(_) => 5,
         }
     }
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("the defaults"),
             Origin::File(name) => f.write_str(name),
+            Origin::Environment(name) => write!(f, "the environment's `{name}`"),
             Origin::Code => f.write_str("the topology's code"),
             Origin::Flag => f.write_str("`-c`"),
             Origin::Component(name) => write!(f, "component `{name}`"),
@@ -83,8 +87,17 @@ pub struct Config {
     entries: BTreeMap<String, Entry>,
     /// What could not even be read.
     unreadable: Vec<ConfigError>,
-    /// Whether this is a component's: then the topology's own mistakes are not told again.
-    of_component: bool,
+    whose: Whose,
+}
+
+/// Who reads it.
+#[derive(Clone, Copy, PartialEq)]
+enum Whose {
+    /// Daemons and the command line.
+    Daemons,
+    Topology,
+    /// One component: the topology's own mistakes are not told again.
+    Component,
 }
 
 #[derive(Clone, PartialEq)]
@@ -100,11 +113,20 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// The defaults of a topology.
     pub fn new() -> Self {
+        Config::with_defaults(Whose::Topology, keys::honoured_keys())
+    }
+
+    /// The defaults of the daemons and the command line, and those of topologies among them.
+    pub fn of_daemons() -> Self {
+        Config::with_defaults(Whose::Daemons, keys::keys_of_daemons().chain(keys::honoured_keys()))
+    }
+
+    fn with_defaults(whose: Whose, keys: impl Iterator<Item = &'static KeyInfo>) -> Self {
         let default =
             |key: &KeyInfo| (key.name().to_owned(), Entry { value: key.default_value(), origin: Origin::Default });
-        Config { entries: keys::honoured_keys().map(default).collect(), unreadable: Vec::new(), of_component: false }
+        Config { entries: keys.map(default).collect(), unreadable: Vec::new(), whose }
     }
 
     /// Sets a key by the topology's code. Null stands for the default.
@@ -120,14 +142,19 @@ impl Config {
             return self;
         };
         let key = key.trim();
-        let as_text = Value::from(text);
-        let value = match serde_json::from_str::<Value>(text) {
-            Ok(value) if value.is_null() || known(key).is_none_or(|info| info.kind.takes(&value)) => value,
-            Ok(_) if known(key).is_some_and(|info| info.kind.takes(&as_text)) => as_text,
-            Ok(value) => value,
-            Err(_) => as_text,
-        };
-        self.put(Origin::Flag, key, value)
+        self.put(Origin::Flag, key, read_value(key, text))
+    }
+
+    /// Adds each known key whose [variable](KeyInfo::variable) `variable` has a value for; an empty one counts as none.
+    /// Values are read as after `-c`.
+    pub fn add_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> &mut Self {
+        for key in keys::all_known() {
+            let name = key.variable();
+            if let Some(text) = variable(&name).filter(|text| !text.is_empty()) {
+                self.put(Origin::Environment(name), key.name(), read_value(key.name(), &text));
+            }
+        }
+        self
     }
 
     /// Adds the text of a YAML file: a map of flat keys, as in `storm.yaml`, or such a map under the sole key `config`.
@@ -183,7 +210,7 @@ impl Config {
     /// What the tasks of one component have: its own values over the topology's. Its mistakes and notices are those of its
     /// own values alone.
     pub fn for_component(&self, name: &str, own: impl IntoIterator<Item = (String, Value)>) -> Config {
-        let mut config = Config { unreadable: Vec::new(), of_component: true, ..self.clone() };
+        let mut config = Config { unreadable: Vec::new(), whose: Whose::Component, ..self.clone() };
         for (key, value) in own {
             config.put(Origin::Component(name.to_owned()), key, value);
         }
@@ -224,7 +251,8 @@ impl Config {
         for (key, entry) in self.own_entries() {
             match known(key) {
                 Some(info) => {
-                    if let Some(why) = info.without_effect() {
+                    let is_read = info.is_of_daemons() && self.whose == Whose::Daemons;
+                    if let Some(why) = info.without_effect().filter(|_| !is_read) {
                         without_effect.entry(why).or_default().push(format!("`{key}`"));
                     }
                 }
@@ -239,8 +267,9 @@ impl Config {
                 None => {}
             }
         }
+        let on = if self.whose == Whose::Daemons { "" } else { " on a topology" };
         let lines = without_effect.into_iter();
-        notices.extend(lines.map(|(why, keys)| format!("without effect on a topology, as {why}: {}", keys.join(", "))));
+        notices.extend(lines.map(|(why, keys)| format!("without effect{on}, as {why}: {}", keys.join(", "))));
         notices
     }
 
@@ -249,7 +278,7 @@ impl Config {
         let own = |entry: &Entry| match entry.origin {
             Origin::Default => false,
             Origin::Component(_) => true,
-            Origin::File(_) | Origin::Code | Origin::Flag => !self.of_component,
+            Origin::File(_) | Origin::Environment(_) | Origin::Code | Origin::Flag => self.whose != Whose::Component,
         };
         self.entries.iter().filter(move |(_, entry)| own(entry)).map(|(key, entry)| (key.as_str(), entry))
     }
@@ -290,6 +319,17 @@ fn flattened<'a>(key: &'a str, value: &Value) -> Cow<'a, str> {
             Cow::Owned(flattened(&format!("{key}.{inner}"), value).into_owned())
         }
         _ => Cow::Borrowed(key),
+    }
+}
+
+/// The value that a text stands for: JSON, unless it is none or the key takes text.
+fn read_value(key: &str, text: &str) -> Value {
+    let as_text = Value::from(text);
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) if value.is_null() || known(key).is_none_or(|info| info.kind.takes(&value)) => value,
+        Ok(_) if known(key).is_some_and(|info| info.kind.takes(&as_text)) => as_text,
+        Ok(value) => value,
+        Err(_) => as_text,
     }
 }
 

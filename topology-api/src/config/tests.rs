@@ -92,7 +92,7 @@ fn mistakes_in_a_file() {
     check("topology.name: 7", "`topology.name` in conf.yaml takes text, found the number 7");
     check("nimbus.seeds: a", "`nimbus.seeds` in conf.yaml takes a list, found the text \"a\"");
     check("topology.environment: [A]", "`topology.environment` in conf.yaml takes a map, found a list");
-    check("ui.port: -1", "`ui.port` in conf.yaml takes a whole number of at least 0, found the number -1");
+    check("ui.port: -1", "`ui.port` in conf.yaml takes a whole number in 0 ..= 65535, found the number -1");
     check("drpc.http.port: on", "`drpc.http.port` in conf.yaml takes a whole number, found true");
     check("worker.childopts: {}", "`worker.childopts` in conf.yaml takes text or a list, found a map");
     check(

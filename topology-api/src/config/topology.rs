@@ -94,20 +94,23 @@ impl Config {
     }
 
     /// The value of a known key, if there is one and it is what the key takes.
-    fn usable(&self, key: &str) -> Option<&Value> {
+    pub fn usable(&self, key: &str) -> Option<&Value> {
         let kind = keys::known(key)?.kind;
         self.get(key).filter(|value| kind.takes(value))
     }
 
-    fn whole<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
+    /// The whole number of a known key, if it has one that fits.
+    pub fn whole<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
         self.usable(key).and_then(keys::whole).and_then(|number| T::try_from(number).ok())
     }
 
-    fn seconds(&self, key: &str) -> Option<Duration> {
+    /// The time of a known key that takes seconds, if it has one.
+    pub fn seconds(&self, key: &str) -> Option<Duration> {
         self.usable(key).and_then(Value::as_f64).map(Duration::from_secs_f64)
     }
 
-    fn bool(&self, key: &str) -> Option<bool> {
+    /// Whether a known key is set, if it has a value that it takes.
+    pub fn bool(&self, key: &str) -> Option<bool> {
         self.usable(key).and_then(Value::as_bool)
     }
 }

@@ -678,18 +678,22 @@ pub(crate) mod visit {
         }
     }
 
-    /// What waits in ports, and what went through them.
+    /// Whether anything waits for a flush.
     #[derive(Default)]
-    pub(crate) struct Count {
-        pub(crate) holds_tuples: bool,
-        /// For each stream: emitted, transferred.
-        pub(crate) streams: Vec<(u64, u64)>,
+    pub(crate) struct Waiting(pub(crate) bool);
+
+    impl PortVisitor for Waiting {
+        fn port<T: Tuple>(&mut self, port: &mut Port<T>) {
+            self.0 |= port.holds_tuples();
+        }
     }
 
-    impl PortVisitor for Count {
+    /// For each stream: emitted, transferred.
+    pub(crate) struct Count<'a>(pub(crate) &'a mut Vec<(u64, u64)>);
+
+    impl PortVisitor for Count<'_> {
         fn port<T: Tuple>(&mut self, port: &mut Port<T>) {
-            self.holds_tuples |= port.holds_tuples();
-            self.streams.push((port.emitted, port.routes.iter().map(Route::transferred).sum()));
+            self.0.push((port.emitted, port.routes.iter().map(Route::transferred).sum()));
         }
     }
 

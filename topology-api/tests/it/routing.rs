@@ -214,7 +214,10 @@ impl Rig {
             }
             for ended in [&ran, &pulled] {
                 if let Ran::Panicked(text) = ended {
-                    self.bolt.restart(&FailReason::new(FailKind::Panicked, "cut", text), &mut self.outbox);
+                    self.turn(&mut tally, |bolt, turn| {
+                        bolt.restart(&FailReason::new(FailKind::Panicked, "cut", text), turn);
+                        Ran::Done
+                    });
                 }
             }
             if matches!(ran, Ran::Done) || batch.is_empty() {

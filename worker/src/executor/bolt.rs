@@ -21,8 +21,8 @@ use topology_api::ids::TaskId;
 use super::{Core, ExecutorEvent, Phase, Stop};
 use crate::inbox::{Content, Envelope, Inbox, WireBatch};
 use crate::seam::Sleep;
-use crate::stats::Doing;
 use crate::transfer::connection::LinkHandle;
+use worker_api::report::Doing;
 
 /// What is held for longer than this is told to the root's owner, so that it does not count against its window.
 const TELL_HELD_US: u64 = 100_000;
@@ -125,7 +125,7 @@ impl BoltExecutor {
             let failures = self.tasks[slot].failures;
             self.core.failed_to_start("prepare", error, failures).await?;
             let reason = FailReason::new(FailKind::Failed, self.core.name(), "prepare failed");
-            self.tasks[slot].bolt.restart(&reason, &mut self.core.outbox);
+            self.tasks[slot].bolt.restart(&reason, &mut self.core.turn());
         }
     }
 
@@ -268,7 +268,7 @@ impl BoltExecutor {
                 holds.take_settled(Waker::noop(), &mut settled);
                 take_settled(settled, &mut self.core);
             }
-            self.core.hand_on(task, began_us).await?;
+            self.core.hand_on_from(task, Some(subscription), began_us).await?;
             match ran {
                 Ran::Done => {
                     self.tasks[slot].failures = 0;
@@ -354,7 +354,7 @@ impl BoltExecutor {
         tracing::error!(component = self.core.name(), task = task.0, panic = text, "a bolt panicked and is replaced");
         self.core.stats.count(|counts| counts.restarts += 1);
         let reason = FailReason::new(FailKind::Panicked, self.core.name(), text);
-        self.core.tally.failed += self.tasks[slot].bolt.restart(&reason, &mut self.core.outbox);
+        self.tasks[slot].bolt.restart(&reason, &mut self.core.turn());
         let began_us = self.core.now_us();
         self.core.hand_on(task, began_us).await?;
         self.tasks[slot].failures += 1;
@@ -392,6 +392,8 @@ impl BoltExecutor {
             } else {
                 self.hand_on_if_overdue(slot).await?;
             }
+            let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
+            self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
         }
         Ok(())
     }
@@ -410,11 +412,6 @@ impl BoltExecutor {
         bolt.output().route(&mut self.core.turn(), true);
         self.core.hand_on(*task, began_us).await?;
         self.core.open_since_us = None;
-        let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-        let counts = bolt.output().counts();
-        self.core.stats.count(|all| {
-            all.streams.insert(*task, counts);
-        });
         Ok(())
     }
 
@@ -466,8 +463,9 @@ impl BoltExecutor {
             }
             self.finish(slot).await?;
             self.flush(slot).await?;
-            let BoltSlot { task, streams, ended, .. } = &mut self.tasks[slot];
+            let BoltSlot { task, bolt, streams, ended, .. } = &mut self.tasks[slot];
             *ended = true;
+            self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
             self.core.tell_end(*task, streams);
             if self.tasks.iter().all(|slot| slot.ended) {
                 self.core.stats.doing(Doing::Ended, self.core.now_us());
@@ -480,11 +478,11 @@ impl BoltExecutor {
 
 /// Puts what `Tracked` inputs settled into the executor's outbox; whether there was anything.
 fn take_settled(settled: Settled, core: &mut Core) -> bool {
-    let any = !settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty();
-    core.tally.acked += settled.acked;
-    core.tally.failed += settled.failed;
+    let any =
+        !settled.acks.is_empty() || !settled.fails.is_empty() || !settled.held.is_empty() || !settled.inputs.is_empty();
+    core.tally.settled.extend(settled.inputs);
     core.outbox.acks.extend(settled.acks);
     core.outbox.fails.extend(settled.fails);
     core.outbox.held.extend(settled.held);
-    any || settled.acked + settled.failed > 0
+    any
 }

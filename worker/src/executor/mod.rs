@@ -24,9 +24,10 @@ use crate::journal::Journal;
 use crate::outlets::{Delivery, Outlets};
 use crate::seam::Seam;
 use crate::settling::Settling;
-use crate::stats::{Doing, ExecutorStats};
+use crate::stats::ExecutorStats;
 use crate::watch;
 use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::report::Doing;
 
 /// After so long an executor leaves its batch half done and yields.
 const TURN_US: u64 = 200;
@@ -191,9 +192,19 @@ impl Core {
 
     /// Hands over what was settled, counts, and delivers what is ready; ends early when the topology stops.
     pub(crate) async fn hand_on(&mut self, source: TaskId, began_us: u64) -> Result<(), Stop> {
+        self.hand_on_from(source, None, began_us).await
+    }
+
+    /// The same after a batch of this subscription.
+    pub(crate) async fn hand_on_from(
+        &mut self,
+        source: TaskId,
+        subscription: Option<usize>,
+        began_us: u64,
+    ) -> Result<(), Stop> {
         let mut now_us = self.now_us();
         self.settling.settle(&mut self.outbox);
-        self.stats.turn(&mut self.tally, now_us.saturating_sub(began_us), now_us);
+        self.stats.turn(&mut self.tally, subscription, now_us.saturating_sub(began_us), now_us);
         while let Some(outgoing) = self.outbox.outgoing.pop_front() {
             let (stream, outlet, tuples) = (outgoing.stream, outgoing.outlet, outgoing.batch.len());
             self.note(format_args!("task {source} sends {tuples} of stream {stream} by {outlet}"));

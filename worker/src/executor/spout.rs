@@ -21,7 +21,7 @@ use topology_api::spout::OpenRoots;
 
 use super::{Core, ExecutorEvent, Phase, Stop, pause_after};
 use crate::acking::{Ended, Interval, Outcomes, Pending, Window};
-use crate::stats::Doing;
+use worker_api::report::Doing;
 
 /// Least time between two looks for roots that stand still.
 const AUDIT_US: u64 = 1_000_000;
@@ -335,11 +335,10 @@ impl SpoutExecutor {
         }
         self.core.hand_on(task, began_us).await?;
         let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
-        let streams = spout.output().counts();
         let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
         let limit = window.limit();
+        self.core.stats.outputs(task, |outputs| spout.output().counts(outputs));
         self.core.stats.count(|counts| {
-            counts.streams.insert(task, streams);
             (counts.pending, counts.held) = (all as u64, held as u64);
             counts.window = u64::from(limit);
         });

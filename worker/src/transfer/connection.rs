@@ -30,15 +30,16 @@ use tokio::time::Instant;
 use topology_api::anchor::Root;
 use topology_api::fail::FailReason;
 use topology_api::ids::TaskId;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::frame::{self, AckRecord, Data, End, FrameError, Record, RecordError};
-use super::handshake::{self, Acceptor, Agreed, Dialer, HandshakeError, Identity, Life, MESSAGE_BYTES, Refusal, Reply};
-use super::link::{ConnectionId, Effect, Link, LinkError, Statistics, Turn};
+use super::handshake::{self, Acceptor, Agreed, Dialer, HandshakeError, Identity, MESSAGE_BYTES, Refusal, Reply};
+use super::link::{ConnectionId, Effect, Link, LinkError, Turn};
 use super::network::{Connection, Connector};
 use super::permits::{Amount, Windows};
 use crate::seam::{Seam, Task};
-use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
+use worker_api::report::LinkReport;
 
 /// Most handshakes of accepted connections at once; further connections wait to be accepted.
 pub const HANDSHAKES: usize = 64;
@@ -307,9 +308,9 @@ impl LinkHandle {
         }
     }
 
-    /// Counts since the link was made.
-    pub fn statistics(&self) -> Statistics {
-        self.0.link().statistics()
+    /// Whether it is connected, and counts since it was made.
+    pub fn report(&self) -> LinkReport {
+        self.0.link().report()
     }
 
     fn change(&self, change: impl FnOnce(&mut Link, &mut Vec<Effect>)) {
@@ -391,11 +392,9 @@ impl Inner {
             Effect::Deliver(Record::End(end)) => deliver.end(peer, end),
             Effect::Deliver(Record::Lost { worker, incarnation }) => deliver.lost(peer, worker, incarnation),
             Effect::Connected(incarnation) => {
-                info!(%peer, %incarnation, "connected");
                 deliver.connected(peer, incarnation);
             }
             Effect::PeerLost(incarnation) => {
-                warn!(%peer, %incarnation, "gave up a peer's incarnation");
                 deliver.peer_lost(peer, incarnation);
             }
             // The machine keeps grants to itself.
@@ -570,6 +569,7 @@ async fn shake_hands(
 async fn drive(handle: LinkHandle, dials: Option<Arc<Shared>>) {
     let inner = &handle.0;
     let peer = inner.peer;
+    let mut said = String::new();
     loop {
         let connection = match &dials {
             Some(shared) => dial(shared, &handle).await,
@@ -577,13 +577,20 @@ async fn drive(handle: LinkHandle, dials: Option<Arc<Shared>>) {
         };
         let error = match connection {
             Ok((id, connection)) => {
+                if !std::mem::take(&mut said).is_empty() {
+                    info!(%peer, "has a connection again");
+                }
                 let error = run(&handle, id, connection).await;
                 inner.link().disconnected(id);
                 error
             }
             Err(error) => error,
         };
-        debug!(%peer, %error, "no connection");
+        let error = error.to_string();
+        if said != error {
+            info!(%peer, error, "has no connection now");
+            said = error;
+        }
         if dials.is_some() {
             let delay = inner.link().dial_after(inner.seam.random());
             inner.seam.sleep(delay).await;

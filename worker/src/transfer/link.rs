@@ -24,10 +24,11 @@ use topology_api::fail::FailReason;
 use topology_api::ids::TaskId;
 
 use super::frame::{AckRecord, Data, End, Frame, HEADER_BYTES, Record, RecordError};
-use super::handshake::{Agreed, Life, Refusal};
+use super::handshake::{Agreed, Refusal};
 use super::outbox::{Numbered, Outbox};
 use super::permits::{Amount, Permits, Windows};
-use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
+use worker_api::report::LinkReport;
 
 /// Frames received after which a confirm is due at once.
 const CONFIRM_FRAMES: u64 = 16;
@@ -107,25 +108,6 @@ pub enum LinkError {
     Refused(Refusal),
 }
 
-/// Counts since the link was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Statistics {
-    /// Numbered frames sent, those sent again included.
-    pub frames_sent: u64,
-    /// Bytes sent in frames of either kind.
-    pub bytes_sent: u64,
-    /// Numbered frames received, doubles included.
-    pub frames_received: u64,
-    /// Bytes received in frames of either kind.
-    pub bytes_received: u64,
-    /// Frames sent again after a reconnect.
-    pub frames_resent: u64,
-    /// Frames dropped because they had been received before.
-    pub doubles_dropped: u64,
-    /// Connections after the first.
-    pub reconnects: u64,
-}
-
 /// The delays between attempts to dial: doubled from 10 ms up to 1 s, each cut by up to half at random.
 #[derive(Debug)]
 pub struct Backoff {
@@ -182,7 +164,7 @@ pub struct Link {
     /// Highest number ever written, to count what is sent again.
     written: u64,
     backoff: Backoff,
-    statistics: Statistics,
+    statistics: LinkReport,
 }
 
 impl Link {
@@ -204,7 +186,7 @@ impl Link {
             owed_since: None,
             written: 0,
             backoff: Backoff::default(),
-            statistics: Statistics::default(),
+            statistics: LinkReport::default(),
         }
     }
 
@@ -473,9 +455,9 @@ impl Link {
         self.life
     }
 
-    /// Counts since the link was made.
-    pub fn statistics(&self) -> Statistics {
-        self.statistics
+    /// Whether it is connected, and counts since it was made.
+    pub fn report(&self) -> LinkReport {
+        LinkReport { connected: self.is_connected(), ..self.statistics }
     }
 
     /// Notes a frame that is to be confirmed; whether the writer must look at its clock anew.

@@ -13,12 +13,13 @@ use topology_api::ids::TaskId;
 use worker::seam::Seam;
 use worker::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use worker::transfer::frame::{self, AckRecord, Data, End, Record};
-use worker::transfer::handshake::{self, Dialer, Identity, Life, Secret};
+use worker::transfer::handshake::{self, Dialer, Identity};
 use worker::transfer::network::{Connection, Connector};
 use worker::transfer::permits::Amount;
 use worker::transfer::pipe::Pipes;
 use worker::transfer::tcp::Tcp;
-use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
+use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
+use worker_api::secret::Secret;
 
 const A: WorkerIndex = WorkerIndex(0);
 const B: WorkerIndex = WorkerIndex(1);
@@ -122,9 +123,14 @@ impl Deliver for Ear {
     }
 }
 
-fn settings(worker: WorkerIndex, incarnation: u64, secret: &[u8]) -> Settings {
+fn settings(worker: WorkerIndex, incarnation: u64, secret: &[u8; 5]) -> Settings {
     let life = Life { plan: PLAN, incarnation: Incarnation(incarnation) };
-    let identity = Identity { topology: "words-1".to_owned(), secret: Secret::new(secret), worker, life };
+    let identity = Identity {
+        topology: "words-1".to_owned(),
+        secret: Secret::new(std::array::from_fn(|at| secret[at % secret.len()])),
+        worker,
+        life,
+    };
     Settings { identity, tasks: vec![TASK], window: Amount { tuples: 64, bytes: 1 << 20 } }
 }
 
@@ -186,15 +192,15 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let (seam, pipes) = (Seam::seeded(1), Pipes::new());
-        let a = Worker::start(settings(A, 1, b"s"), Arc::new(pipes.connector(A)), &seam);
-        let b = Worker::start(settings(B, 1, b"s"), Arc::new(pipes.connector(B)), &seam);
+        let a = Worker::start(settings(A, 1, b"right"), Arc::new(pipes.connector(A)), &seam);
+        let b = Worker::start(settings(B, 1, b"right"), Arc::new(pipes.connector(B)), &seam);
         Pair { began: seam.now(), seam, pipes, a, b }
     }
 
     /// Worker B dies, and a later life of it starts.
     fn restart_b(&mut self, incarnation: u64) {
         let connector = self.pipes.connector(B);
-        self.b = Worker::start(settings(B, incarnation, b"s"), Arc::new(connector), &self.seam);
+        self.b = Worker::start(settings(B, incarnation, b"right"), Arc::new(connector), &self.seam);
     }
 }
 
@@ -210,7 +216,7 @@ async fn a_broken_connection_loses_and_doubles_nothing() {
     assert_eq!(pair.b.ear.payloads(), numbers(2000));
     assert_eq!(pair.b.ear.peer_lost(), []);
     assert_eq!(pair.a.ear.told(), [Told::Connected(B, Incarnation(1))]);
-    let statistics = to_b.statistics();
+    let statistics = to_b.report();
     assert!(statistics.reconnects >= 19 && statistics.frames_resent > 0, "{statistics:?}");
 }
 
@@ -263,7 +269,7 @@ async fn an_older_incarnation_is_refused_while_the_later_one_lives() {
     let (to_b, _to_a) = (pair.a.links.peer(B, PLAN), pair.b.consuming(A));
     to_b.room(TASK).await;
     // A machine that was cut off still runs the life before, and now reaches worker A.
-    let zombie = Worker::start(settings(B, 0, b"s"), Arc::new(Zombie(pair.pipes.clone(), dialing())), &pair.seam);
+    let zombie = Worker::start(settings(B, 0, b"right"), Arc::new(Zombie(pair.pipes.clone(), dialing())), &pair.seam);
     let to_a = zombie.links.peer(A, PLAN);
     pair.seam.sleep(Duration::from_secs(5)).await;
     assert!(!to_a.is_connected());
@@ -370,8 +376,8 @@ async fn a_wrong_secret_connects_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_of_a_newer_plan_connects_once_the_plan_is_known() {
     let (seam, pipes) = (Seam::seeded(1), Pipes::new());
-    let a = Worker::start(settings(A, 1, b"s"), Arc::new(pipes.connector(A)), &seam);
-    let mut newer = settings(B, 1, b"s");
+    let a = Worker::start(settings(A, 1, b"right"), Arc::new(pipes.connector(A)), &seam);
+    let mut newer = settings(B, 1, b"right");
     newer.identity.life.plan = PlanVersion(2);
     let b = Worker::start(newer, Arc::new(pipes.connector(B)), &seam);
     let (to_b, _to_a) = (a.links.peer(B, PLAN), b.links.peer(A, PLAN));
@@ -407,7 +413,7 @@ async fn who_says_nothing_or_too_little_is_dropped_before_the_handshake() {
     send(&to_b, 0..10).await;
     to_b.settled().await;
     assert_eq!(pair.b.ear.payloads(), numbers(10));
-    assert_eq!(to_b.statistics().reconnects, 0);
+    assert_eq!(to_b.report().reconnects, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -417,7 +423,7 @@ async fn a_connection_that_only_keeps_alive_stays() {
     to_b.room(TASK).await;
     pair.seam.sleep(Duration::from_secs(3600)).await;
     assert!(to_b.is_connected() && to_a.is_connected());
-    assert_eq!((to_b.statistics().reconnects, to_a.statistics().reconnects), (0, 0));
+    assert_eq!((to_b.report().reconnects, to_a.report().reconnects), (0, 0));
 }
 
 /// One run under a seed, with breaks and a restart; what worker A and worker B's lives were told, and how often.
@@ -440,7 +446,7 @@ async fn seeded_run() -> String {
             both.join().await.expect("it ends");
         }
         to_b.settled().await;
-        log += &format!("{:?}\n{:?}\n{:?}\n", pair.b.ear.told(), to_b.statistics(), pair.seam.now() - pair.began);
+        log += &format!("{:?}\n{:?}\n{:?}\n", pair.b.ear.told(), to_b.report(), pair.seam.now() - pair.began);
         pair.restart_b(incarnation);
         to_a = pair.b.consuming(A);
         pair.a.ear.until(|told| told.contains(&Told::PeerLost(B, Incarnation(incarnation - 1)))).await;
@@ -466,8 +472,8 @@ async fn over_tcp() -> (Worker, Worker, SocketAddr) {
     let (tcp_a, tcp_b) = (Tcp::bind(loopback).await.unwrap(), Tcp::bind(loopback).await.unwrap());
     let address = tcp_a.local_addr().unwrap();
     tcp_b.set_peer(A, address.to_string());
-    let a = Worker::start(settings(A, 1, b"s"), Arc::new(tcp_a), &seam);
-    let b = Worker::start(settings(B, 1, b"s"), Arc::new(tcp_b), &seam);
+    let a = Worker::start(settings(A, 1, b"right"), Arc::new(tcp_a), &seam);
+    let b = Worker::start(settings(B, 1, b"right"), Arc::new(tcp_b), &seam);
     (a, b, address)
 }
 
@@ -498,13 +504,13 @@ async fn garbage_on_the_port_closes_that_connection_only() {
     send(&to_b, 0..10).await;
     to_b.settled().await;
     assert_eq!(b.ear.payloads(), numbers(10));
-    assert_eq!(to_b.statistics().reconnects, 0);
+    assert_eq!(to_b.report().reconnects, 0);
 }
 
 /// Shakes hands with worker A as worker B would, and has the bare connection.
 async fn proved(connector: &dyn Connector) -> Connection {
     let mut connection = connector.dial(A).await.unwrap();
-    let (mut dialer, first) = Dialer::new(settings(B, 1, b"s").identity, A, [1; 32]);
+    let (mut dialer, first) = Dialer::new(settings(B, 1, b"right").identity, A, [1; 32]);
     connection.writer.write_all(&first).await.unwrap();
     loop {
         let mut length = [0; 2];
@@ -523,7 +529,7 @@ async fn proved(connector: &dyn Connector) -> Connection {
 #[tokio::test(start_paused = true)]
 async fn a_malformed_frame_closes_its_connection_and_the_link_goes_on() {
     let (seam, pipes) = (Seam::seeded(1), Pipes::new());
-    let a = Worker::start(settings(A, 1, b"s"), Arc::new(pipes.connector(A)), &seam);
+    let a = Worker::start(settings(A, 1, b"right"), Arc::new(pipes.connector(A)), &seam);
     let to_b = a.links.peer(B, PLAN);
     let connector = pipes.connector(B);
     let mut frame = Vec::new();

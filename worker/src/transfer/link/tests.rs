@@ -121,7 +121,7 @@ fn doubles_are_dropped_and_gaps_close_the_connection() {
     let first = frame_of(1, 0, Record::Data(data(1)));
     assert_eq!(receive(&mut link, id, first.clone(), ms(0)).1, [Effect::Deliver(Record::Data(data(1)))]);
     assert_eq!(receive(&mut link, id, first, ms(0)), (Ok(false), vec![]));
-    assert_eq!(link.statistics().doubles_dropped, 1);
+    assert_eq!(link.report().doubles_dropped, 1);
     let gap = receive(&mut link, id, frame_of(3, 0, Record::Data(data(3))), ms(0));
     assert_eq!(gap, (Err(LinkError::Gap { expected: 2, found: 3 }), vec![]));
     let confirm = receive(&mut link, id, Frame { sequence: 0, confirms: 1, records: vec![] }, ms(0));

@@ -1,0 +1,271 @@
+//! The typed settings of daemons and tools, made once at their start.
+//!
+//! Not here: where values come from (`configuration`), and those of topologies (`topology_api::config`). Invariant: what was made
+//! makes sense; an address that others can reach is in it only if the operator said so.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use topology_api::config::Config;
+
+use crate::configuration::{Configuration, ConfigurationError};
+
+/// What the daemons and tools read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `storm.local.dir`, absolute.
+    pub local_dir: PathBuf,
+    /// `storm.log.dir`, absolute.
+    pub log_dir: PathBuf,
+    /// What this machine is called by others: `storm.local.hostname`, its host name, or `localhost` if all is on loopback.
+    pub host: String,
+    /// `storm.bind.address`.
+    pub bind: IpAddr,
+    /// `storm.zookeeper.servers` with `storm.zookeeper.port`: `host:port` of each.
+    pub zookeeper_servers: Vec<String>,
+    /// `storm.zookeeper.root`.
+    pub zookeeper_root: String,
+    /// `storm.zookeeper.session.timeout`.
+    pub zookeeper_session: Duration,
+    /// `nimbus.seeds` with `nimbus.api.port`: `host:port` of each Nimbus.
+    pub nimbuses: Vec<String>,
+    /// `nimbus.api.port`.
+    pub nimbus_port: u16,
+    /// `nimbus.supervisor.timeout.secs`.
+    pub machine_timeout: Duration,
+    /// `nimbus.slots.perTopology`.
+    pub most_workers: Option<u32>,
+    /// `nimbus.executors.perTopology`.
+    pub most_executors: Option<u32>,
+    /// `nimbus.inbox.jar.expiration.secs`.
+    pub upload_expiration: Duration,
+    /// `supervisor.slots.ports`.
+    pub slots: Vec<u16>,
+    /// `supervisor.worker.start.timeout.secs`.
+    pub worker_start_timeout: Duration,
+    /// `supervisor.worker.timeout.secs`.
+    pub worker_timeout: Duration,
+    /// `supervisor.worker.shutdown.sleep.secs`.
+    pub shutdown_grace: Duration,
+    /// `logviewer.cleanup.age.mins`.
+    pub logs_kept: Duration,
+    /// `ui.host` (or `storm.bind.address`) and `ui.port`.
+    pub ui: SocketAddr,
+    /// `storm.cluster.mode` is `distributed`.
+    pub is_distributed: bool,
+}
+
+impl Settings {
+    /// Makes them. `host_name` is what the machine calls itself.
+    ///
+    /// # Errors
+    /// If a value makes no sense, in a sentence that names its key.
+    pub fn of(configuration: &Configuration, host_name: &str) -> Result<Self, ConfigurationError> {
+        let read = Reader(&configuration.config);
+        let folder = |key| configuration.home.join(read.text(key));
+        let bind = read.address("storm.bind.address")?;
+        let ui = if read.0.get("ui.host").is_some() { read.address("ui.host")? } else { bind };
+        let host = match read.0.get("storm.local.hostname") {
+            Some(_) => read.host("storm.local.hostname")?,
+            None if bind.is_loopback() => "localhost".to_owned(),
+            None => host_name.to_owned(),
+        };
+        let nimbus_port = read.port("nimbus.api.port");
+        // On loopback nobody answers under the machine's own name.
+        let reachable = |seed: String| {
+            let own = bind.is_loopback() && (seed == host_name || seed == host);
+            if own { bind.to_string() } else { seed }
+        };
+        Ok(Settings {
+            local_dir: folder("storm.local.dir"),
+            log_dir: folder("storm.log.dir"),
+            bind,
+            zookeeper_servers: read.addresses(
+                "storm.zookeeper.servers",
+                read.port("storm.zookeeper.port"),
+                |host| host,
+            )?,
+            zookeeper_root: read.text("storm.zookeeper.root"),
+            zookeeper_session: Duration::from_millis(read.number("storm.zookeeper.session.timeout")),
+            nimbuses: read.nimbuses(nimbus_port, reachable)?,
+            nimbus_port,
+            machine_timeout: read.seconds("nimbus.supervisor.timeout.secs"),
+            most_workers: read.0.whole("nimbus.slots.perTopology"),
+            most_executors: read.0.whole("nimbus.executors.perTopology"),
+            upload_expiration: read.seconds("nimbus.inbox.jar.expiration.secs"),
+            slots: read.slots()?,
+            worker_start_timeout: read.seconds("supervisor.worker.start.timeout.secs"),
+            worker_timeout: read.seconds("supervisor.worker.timeout.secs"),
+            shutdown_grace: read.seconds("supervisor.worker.shutdown.sleep.secs"),
+            logs_kept: Duration::from_secs(60 * read.number("logviewer.cleanup.age.mins")),
+            ui: SocketAddr::new(ui, read.port("ui.port")),
+            is_distributed: read.mode()?,
+            host,
+        })
+    }
+}
+
+/// `storm.zookeeper.auth.scheme` and `storm.zookeeper.auth.payload`; apart from [`Settings`], which may be printed.
+///
+/// # Errors
+/// If one stands there without the other, or the scheme is another than `digest`.
+pub fn zookeeper_auth(config: &Config) -> Result<Option<(String, String)>, ConfigurationError> {
+    let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::to_owned);
+    match (text("storm.zookeeper.auth.scheme"), text("storm.zookeeper.auth.payload")) {
+        (None, None) => Ok(None),
+        (Some(scheme), Some(payload)) if scheme == "digest" && payload.contains(':') => Ok(Some((scheme, payload))),
+        (Some(scheme), Some(_)) if scheme == "digest" => {
+            Err(wrong("`storm.zookeeper.auth.payload` must be `USER:PASSWORD`".to_owned()))
+        }
+        (Some(scheme), Some(_)) => Err(wrong(format!(
+            "`storm.zookeeper.auth.scheme` is `{scheme}`, and only `digest` is supported; its payload is `USER:PASSWORD`"
+        ))),
+        (Some(_), None) => Err(wrong(
+            "`storm.zookeeper.auth.scheme` is set and `storm.zookeeper.auth.payload` is not; set both or none"
+                .to_owned(),
+        )),
+        (None, Some(_)) => Err(wrong(
+            "`storm.zookeeper.auth.payload` is set and `storm.zookeeper.auth.scheme` is not; set both or none"
+                .to_owned(),
+        )),
+    }
+}
+
+/// What this machine calls itself.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn wrong(why: String) -> ConfigurationError {
+    ConfigurationError::Setting(why)
+}
+
+/// Keys that were checked: each has a value of its kind, or its default.
+struct Reader<'a>(&'a Config);
+
+impl Reader<'_> {
+    fn text(&self, key: &str) -> String {
+        self.0.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.0.whole(key).unwrap_or_default()
+    }
+
+    fn port(&self, key: &str) -> u16 {
+        self.0.whole(key).unwrap_or_default()
+    }
+
+    fn seconds(&self, key: &str) -> Duration {
+        self.0.seconds(key).unwrap_or_default()
+    }
+
+    fn host(&self, key: &str) -> Result<String, ConfigurationError> {
+        let host = self.text(key);
+        check_host(&host).map_err(|why| wrong(format!("`{key}`: {why}")))?;
+        Ok(host)
+    }
+
+    /// An IP address that this process may listen at.
+    fn address(&self, key: &str) -> Result<IpAddr, ConfigurationError> {
+        let text = self.text(key);
+        let address = match text.as_str() {
+            "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            text => text.parse().map_err(|_| {
+                wrong(format!("`{key}` takes an IP address, such as 127.0.0.1 or 0.0.0.0, found `{}`", shortened(text)))
+            })?,
+        };
+        if !address.is_loopback() && self.0.bool("storm.network.allow.unauthenticated") != Some(true) {
+            return Err(wrong(format!(
+                "`{key}` is {address}, where others could reach this process, and nobody has to prove who they are yet; \
+                 on a network that you trust set `storm.network.allow.unauthenticated: true`"
+            )));
+        }
+        Ok(address)
+    }
+
+    /// `host:port` of each name in a list.
+    fn addresses(
+        &self,
+        key: &str,
+        port: u16,
+        reachable: impl Fn(String) -> String,
+    ) -> Result<Vec<String>, ConfigurationError> {
+        let names = self.0.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        if names.is_empty() {
+            return Err(wrong(format!("`{key}` is an empty list; name at least one host")));
+        }
+        let address = |name: &Value| {
+            let name =
+                name.as_str().ok_or_else(|| wrong(format!("`{key}` takes a list of host names, found {name}")))?;
+            let (host, port) = split_port(name, port);
+            check_host(host).map_err(|why| wrong(format!("`{key}`: {why}")))?;
+            let host = reachable(host.to_owned());
+            Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        };
+        names.iter().map(address).collect()
+    }
+
+    fn nimbuses(&self, port: u16, reachable: impl Fn(String) -> String) -> Result<Vec<String>, ConfigurationError> {
+        use topology_api::config::Origin;
+        let seeds_are_set = self.0.origin("nimbus.seeds").is_some_and(|origin| *origin != Origin::Default);
+        if seeds_are_set || self.0.get("nimbus.host").is_none() {
+            return self.addresses("nimbus.seeds", port, reachable);
+        }
+        let host = reachable(self.host("nimbus.host")?);
+        Ok(vec![if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }])
+    }
+
+    fn slots(&self) -> Result<Vec<u16>, ConfigurationError> {
+        let key = "supervisor.slots.ports";
+        let mut slots = Vec::new();
+        for value in self.0.get(key).and_then(Value::as_array).into_iter().flatten() {
+            let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+            let port = port
+                .ok_or_else(|| wrong(format!("`{key}` takes a list of ports in 1 ..= 65535, found {value} in it")))?;
+            if slots.contains(&port) {
+                return Err(wrong(format!("`{key}` names port {port} twice; a slot has a port of its own")));
+            }
+            slots.push(port);
+        }
+        Ok(slots)
+    }
+
+    fn mode(&self) -> Result<bool, ConfigurationError> {
+        match self.text("storm.cluster.mode").as_str() {
+            "distributed" => Ok(true),
+            "local" => Ok(false),
+            other => {
+                Err(wrong(format!("`storm.cluster.mode` takes `distributed` or `local`, found `{}`", shortened(other))))
+            }
+        }
+    }
+}
+
+/// The host and the port of `HOST`, `HOST:PORT`, `[V6]:PORT` or a bare IPv6 address.
+fn split_port(name: &str, port: u16) -> (&str, u16) {
+    if name.parse::<std::net::Ipv6Addr>().is_ok() {
+        return (name, port);
+    }
+    let bare = |host: &'_ str| -> usize { host.len() };
+    match name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+        Some((host, port)) if bare(host) > 0 => (host.trim_start_matches('[').trim_end_matches(']'), port),
+        _ => (name.trim_start_matches('[').trim_end_matches(']'), port),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+    match host {
+        "" => Err("a host name is empty".to_owned()),
+        host if host.len() <= 255 && host.bytes().all(fits) => Ok(()),
+        host => Err(format!("`{}` is no host name", shortened(host))),
+    }
+}
+
+/// Safe to print, and at most a line.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_default).collect()
+}

@@ -1,0 +1,48 @@
+//! Tells Nimbus what is on this machine, and hears what it knows.
+//!
+//! Not here: what is told (`machine`). Invariants: only the newest report is sent; a Nimbus that is silent, slow or gone holds up
+//! nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nimbus_api::client::Client;
+use nimbus_api::machine::{MachineAnswer, MachineReport};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// How long Nimbus may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Sends each newest report until nobody makes one any more.
+pub(crate) async fn run(
+    client: Client,
+    mut reports: watch::Receiver<Option<Arc<MachineReport>>>,
+    answers: mpsc::Sender<MachineAnswer>,
+) {
+    let mut silent = false;
+    while reports.changed().await.is_ok() {
+        let Some(report) = reports.borrow_and_update().clone() else { continue };
+        let answer = match timeout(ANSWER, client.report_machine(&report.id, &report)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("Nimbus did not answer within {} s", ANSWER.as_secs())),
+        };
+        match answer {
+            Ok(answer) => {
+                if silent {
+                    tracing::info!("Nimbus {} answers again", answer.nimbus);
+                }
+                silent = false;
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            Err(why) => {
+                if !silent {
+                    tracing::warn!("{why}; workers go on as they are");
+                }
+                silent = true;
+            }
+        }
+    }
+}
