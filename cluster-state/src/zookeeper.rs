@@ -123,9 +123,12 @@ struct Link {
 /// Gets a session, serves it until it is lost, and gets the next.
 async fn keep_session(link: Arc<Link>) {
     let mut pause = PAUSES.0;
+    // A missing ZooKeeper is told once; its daemon says from time to time that it is still missing.
+    let mut told = None;
     loop {
         match link.new_session().await {
             Ok(mut connection) => {
+                told = None;
                 info!(servers = link.servers, root = link.root, "connected to ZooKeeper");
                 pause = PAUSES.0;
                 link.serve(&mut connection).await;
@@ -133,7 +136,9 @@ async fn keep_session(link: Arc<Link>) {
                 link.away(StoreError::Away(format!("the session with ZooKeeper at {} is lost", link.servers)));
             }
             Err(error) => {
-                warn!(%error, "no session with ZooKeeper: trying again");
+                if told.replace(error.to_string()) != Some(error.to_string()) {
+                    warn!(%error, "no session with ZooKeeper: trying again");
+                }
                 link.away(error);
             }
         }
