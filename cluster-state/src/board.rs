@@ -225,7 +225,7 @@ fn decode<R: Record>(value: &[u8]) -> Result<R, String> {
     }
     let Format { format } = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     worker_api::check_format(R::WHAT, R::FORMAT, format).map_err(|error| error.to_string())?;
-    // The record alone: what is flattened with others cannot have maps by number, such as a plan's workers.
+    // The record alone: a flattened one could not have numbers as keys.
     serde_json::from_slice(value).map_err(|error| error.to_string())
 }
 

@@ -336,8 +336,12 @@ pub(crate) fn in_words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::StorageFull => "the disk is full; make room on it".to_owned(),
         io::ErrorKind::QuotaExceeded => "the disk quota of this user is used up; make room, or raise it".to_owned(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; look into the kernel's log for why".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied; the folder must belong to the user of the Supervisor".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only; look into the kernel's log for why".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; the folder must belong to the user of the Supervisor".to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -296,7 +296,8 @@ impl Machine {
             // A connection that was given up has delivered late.
             return;
         }
-        let notable = |report: &Report| (report.stage, report.spouts, report.drained, report.placement, report.fatal.clone());
+        let notable =
+            |report: &Report| (report.stage, report.spouts, report.drained, report.placement, report.fatal.clone());
         let changed = before.map(notable) != Some(notable(&report));
         if changed || place.kept.is_none_or(|kept| now >= kept + KEEP_REPORT) {
             place.kept = Some(now);
@@ -647,7 +648,8 @@ impl Machine {
         place.told = None;
         let last_report = place.report.take().filter(|report| report.life == resident.life());
         let unknown = || {
-            "nobody saw how it ended: its keeper was killed too, or the machine fell, or it was never started".to_owned()
+            "nobody saw how it ended: its keeper was killed too, or the machine fell, or it was never started"
+                .to_owned()
         };
         let (ended_ms, said, last_lines) = match end {
             Some(end) => (end.ended_ms, Some(end.cause), end.last_lines),

@@ -77,9 +77,7 @@ impl Followed {
 /// What is followed after this was seen: all of it, with a plan that is not older than the one before.
 pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
     let mut after = seen.here.clone();
-    after.retain(|_, followed| {
-        !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. })
-    });
+    after.retain(|_, followed| !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. }));
     for (id, older) in before {
         match after.get_mut(id) {
             Some(newer) if newer.placement.version < older.placement.version => {
@@ -134,3 +132,6 @@ pub(crate) fn wants(following: &Following, slots: &BTreeSet<Port>, inside: &BTre
     }
     wants
 }
+
+#[cfg(test)]
+mod tests;

@@ -409,7 +409,9 @@ impl Slot {
             Phase::Held { .. } => return self.next(),
             // A start that was ordered holds no lock yet.
             Phase::Launching(_) => return Vec::new(),
-            Phase::Empty | Phase::Fetching(_) | Phase::BackingOff { .. } | Phase::PortTaken { .. } => return Vec::new(),
+            Phase::Empty | Phase::Fetching(_) | Phase::BackingOff { .. } | Phase::PortTaken { .. } => {
+                return Vec::new();
+            }
         };
         let end = end.filter(|end| end.incarnation == resident.incarnation);
         let lived = end.as_ref().map_or(now.saturating_sub(since), |end| Duration::from_millis(end.lived_ms));
@@ -511,3 +513,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

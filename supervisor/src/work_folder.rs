@@ -103,7 +103,8 @@ pub(crate) fn furnish(
         log_files: config.log_files,
     };
     let path = folder.join(LAUNCH_FILE);
-    let mut json = serde_json::to_vec_pretty(&launch).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let mut json =
+        serde_json::to_vec_pretty(&launch).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     json.push(b'\n');
     write_file(&path, &json)?;
     Ok(environment)
@@ -147,9 +148,10 @@ fn environment(config: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Stri
     let text = |(name, value): (&String, &Value)| match value {
         Value::String(value) => Ok((name.clone(), value.clone())),
         Value::Number(_) | Value::Bool(_) => Ok((name.clone(), value.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            Err(format!("topology.environment gives `{}` a value that is neither text nor number", name.escape_default()))
-        }
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(format!(
+            "topology.environment gives `{}` a value that is neither text nor number",
+            name.escape_default()
+        )),
     };
     variables.iter().map(text).collect()
 }

@@ -9,13 +9,14 @@
 //!
 //! Not here: who the user is. Invariant: pure; a rule that cannot be judged refuses.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use crate::rest::answer::Refusal;
 

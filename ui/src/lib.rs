@@ -96,9 +96,11 @@ impl Ui {
     }
 
     /// Ends, after the answers that are under way, but within two seconds.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(());
-        let _ = timeout(STOP_GRACE, self.server).await;
+        if timeout(STOP_GRACE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
     }
 }
 

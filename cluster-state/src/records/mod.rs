@@ -7,8 +7,8 @@ mod daemons;
 mod plan;
 mod topology;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 pub use daemons::{Lead, Leader, Nimbus, Supervisor};
 pub use plan::{Placed, PlanHead, PlanPart};
@@ -24,7 +24,7 @@ pub trait Record: Serialize + DeserializeOwned + Send {
 
 /// A record as it is stored: `{"format":1,"writer":"…","number":7, …the record's own fields}`. The writer with the number
 /// tells who read back after a lost answer whether it was his write that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stored<R> {
     /// [`Record::FORMAT`].
     pub format: u32,

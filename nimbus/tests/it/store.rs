@@ -1,1 +1,209 @@
-//!
+//! The cluster state goes away, loses sessions and answers, and holds things that cannot be read.
+
+use std::sync::Arc;
+
+use cluster_state::board::Board;
+use cluster_state::memory::Memory;
+use cluster_state::records::{Leader, Topology};
+use cluster_state::store::{Op, Store};
+use cluster_state::{paths, plans};
+use nimbus_api::failure::FailureKind;
+use nimbus_api::submission::Kill;
+use nimbus_api::topology::StatusWord;
+use worker_api::answer::Slot;
+use worker_api::ids::{Incarnation, Life, PlanVersion, Port, TopologyId, TopologyName, WorkerIndex};
+
+use crate::fixture::*;
+
+#[tokio::test]
+async fn while_the_store_is_away_data_goes_on_and_changes_are_refused_at_once() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    plan(&board, &id, 1).await;
+    machine.tell().await;
+
+    fixture.session.go_away();
+    let sentence = eventually(|| async { fixture.client.cluster().await.unwrap().cluster_state }).await;
+    assert!(sentence.starts_with("the cluster state has not answered for "), "{sentence}");
+    for refused in [
+        refusal(fixture.client.submit(&submission("u", hash_of(EXECUTABLE))).await),
+        refusal(fixture.client.kill("t", Kill::default()).await),
+    ] {
+        assert_eq!(refused.0, FailureKind::NoClusterState);
+        assert!(refused.1.starts_with("the cluster state has not answered for "), "{}", refused.1);
+    }
+    // What is known is still told; no worker is told to go, not even a strange one.
+    assert_eq!(machine.tell().await.plans, [(id.clone(), PlanVersion(1))].into());
+    assert_eq!(fixture.client.topology("t").await.unwrap().summary.workers, 2);
+    let stranger = report(
+        &TopologyId::new("no-1-1").unwrap(),
+        WorkerIndex(0),
+        Port(6700),
+        Life { plan: PlanVersion(1), incarnation: Incarnation(1) },
+    );
+    assert_eq!(fixture.client.report_worker(&stranger).await.unwrap().slot, Slot::Kept);
+
+    fixture.session.come_back();
+    eventually(|| async { fixture.client.cluster().await.unwrap().cluster_state.is_none().then_some(()) }).await;
+    fixture.submit("u").await.unwrap();
+    assert_eq!(plans::read(&board, &id).await.unwrap().unwrap().head.version, PlanVersion(1));
+}
+
+#[tokio::test]
+async fn a_nimbus_that_starts_while_the_store_is_away_leads_when_it_is_back() {
+    let (folder, memory) = (tempfile::tempdir().unwrap(), Memory::default());
+    let session = memory.session();
+    session.go_away();
+    let nimbus = nimbus::Nimbus::start(config(&folder), Arc::clone(&session) as Arc<dyn Store>).await.unwrap();
+    let client = nimbus_api::client::Client::new(vec![nimbus.address().to_string()]);
+    assert!(client.cluster().await.unwrap().cluster_state.is_some());
+    assert_eq!(refusal(client.topology("t").await).0, FailureKind::NoClusterState);
+    assert_eq!(refusal(client.kill("t", Kill::default()).await).0, FailureKind::NoClusterState);
+    session.come_back();
+    let executable = upload(&client, EXECUTABLE).await;
+    eventually(|| async { client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
+    client.submit(&submission("t", executable)).await.unwrap();
+    nimbus.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_session_is_followed_by_another_lead_that_changes_no_plan() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    let before = plan(&board, &id, 1).await;
+    let token = async || board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token);
+    let first = token().await;
+    fixture.session.lose();
+    fixture.session.come_back();
+    eventually(|| async { token().await.filter(|token| Some(token) != first.as_ref()) }).await;
+    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
+    machine.tell().await;
+    fixture.client.deactivate("t").await.unwrap();
+    assert_eq!(plans::read(&board, &id).await.unwrap().unwrap(), before);
+    assert_eq!(board.children(&paths::leads()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_leader_whose_guard_is_gone_writes_nothing() {
+    let fixture = Fixture::start().await;
+    fixture.submit("t").await.unwrap();
+    let board = fixture.board();
+    let leader = board.read::<Leader>(&paths::leader()).await.unwrap().unwrap().record;
+    // Its session ended, and it has not heard of it yet.
+    board.commit(board.change().delete(paths::lead(&leader.token)).delete(paths::leader())).await.unwrap();
+    let refused = fixture.client.deactivate("t").await;
+    // Refused by the guard, or done under a new lead: never under the old one.
+    if let Err(error) = refused {
+        assert_eq!(refusal::<()>(Err(error)).0, FailureKind::NotLeader);
+    }
+    let next =
+        eventually(|| async { board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token) })
+            .await;
+    assert!(next != leader.token);
+    assert_eq!(fixture.client.deactivate("t").await.unwrap().status, StatusWord::Inactive);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled() {
+    let fixture = Fixture::start().await;
+    let executable = upload(&fixture.client, EXECUTABLE).await;
+    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
+    for (name, happens) in [("a", true), ("b", false)] {
+        fixture.session.lose_next_answer(happens);
+        fixture.session.come_back();
+        fixture.client.submit(&submission(name, executable.clone())).await.ok();
+        let shown = eventually(|| async { fixture.client.topology(name).await.ok() }).await;
+        assert_eq!(shown.summary.status, StatusWord::Active);
+    }
+    let count = fixture.client.cluster().await.unwrap().topologies.len();
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn an_unreadable_record_takes_down_its_own_topology_alone() {
+    let fixture = Fixture::start().await;
+    let good = fixture.submit("good").await.unwrap().id;
+    let bad = fixture.submit("bad").await.unwrap().id;
+    let store = fixture.memory.session();
+    let path = paths::topology(&bad);
+    let version = store.read(&path).await.unwrap().unwrap().version;
+    let value = br#"{"format":9,"writer":"later","number":1}"#.to_vec();
+    store.commit(vec![Op::Set(path, value, version)]).await.unwrap();
+    let fixture = fixture.restart().await;
+    let shown = eventually(|| async { fixture.client.topology("bad").await.ok() }).await;
+    assert_eq!((shown.summary.status, shown.summary.id), (StatusWord::Broken, bad.clone()));
+    let why = format!(
+        "the topology record at `topologies/{bad}` cannot be read: the topology record has format 9, and this is built for format 1; build the topology and the daemons with the same version; remove it, or run the version that wrote it"
+    );
+    assert_eq!(shown.summary.reason.as_deref(), Some(why.as_str()));
+    let cluster = fixture.client.cluster().await.unwrap();
+    let words: Vec<_> =
+        cluster.topologies.iter().map(|topology| (topology.name.to_string(), topology.status)).collect();
+    assert_eq!(words, [("bad".to_owned(), StatusWord::Broken), ("good".to_owned(), StatusWord::Active)]);
+    assert_eq!(cluster.unreadable, [why]);
+    assert_eq!(refusal(fixture.submit("bad").await).0, FailureKind::AlreadyAlive);
+    assert_eq!(refusal(fixture.client.activate("bad").await).0, FailureKind::WrongState);
+    // While it cannot be read nobody knows which blobs it uses: they stay.
+    kill_and_wait(&fixture, &mut [], "good").await;
+    assert_eq!(fixture.blob_files().len(), 2);
+    let board = fixture.board();
+    assert!(board.read::<Topology>(&paths::topology(&good)).await.unwrap().is_none());
+    // It can be killed.
+    fixture.client.kill("bad", Kill::default()).await.unwrap();
+    assert_eq!(refusal(fixture.client.topology("bad").await).0, FailureKind::NotAlive);
+    for folder in [paths::topologies(), paths::names(), paths::secrets(), paths::plans()] {
+        assert_eq!(board.children(&folder).await.unwrap(), Vec::<String>::new(), "{folder}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_removed_record_leaves_is_cleaned_up() {
+    let fixture = Fixture::start().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    board.commit(board.change().delete(paths::topology(&id))).await.unwrap();
+    let fixture = fixture.restart().await;
+    eventually(|| async {
+        let name = board.children(&paths::names()).await.unwrap();
+        let secrets = board.children(&paths::secrets()).await.unwrap();
+        (name.is_empty() && secrets.is_empty()).then_some(())
+    })
+    .await;
+    let next = fixture.submit("t").await.unwrap();
+    assert_ne!(next.id, id);
+    let name = TopologyName::new("t").unwrap();
+    assert!(board.read::<cluster_state::records::NameTaken>(&paths::name(&name)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_thousand_submissions_and_kills_leave_no_record_and_no_blob() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.drained = true;
+    let board: Board = fixture.board();
+    for round in 0..100 {
+        let names: Vec<String> = (0..10).map(|one| format!("t-{round}-{one}")).collect();
+        for name in &names {
+            fixture.submit(name).await.unwrap();
+        }
+        machine.tell().await;
+        for name in &names {
+            fixture.client.kill(name, Kill { wait_secs: Some(0) }).await.unwrap();
+        }
+        while !fixture.client.cluster().await.unwrap().topologies.is_empty() {
+            machine.tell().await;
+        }
+    }
+    for folder in [paths::topologies(), paths::names(), paths::secrets(), paths::plans()] {
+        assert_eq!(board.children(&folder).await.unwrap(), Vec::<String>::new(), "{folder}");
+    }
+    assert_eq!(fixture.blob_files(), Vec::<String>::new());
+    let count = board.read::<cluster_state::records::Submissions>(&paths::submissions()).await.unwrap().unwrap();
+    assert_eq!(count.record.count, 1000);
+}

@@ -37,7 +37,10 @@ async fn a_submission_is_planned_started_and_shown() {
     assert_eq!(addresses, ["m1.local:6700", "m1.local:6701"]);
 
     let before = fixture.client.topology("word-count").await.unwrap().summary;
-    assert_eq!((before.status, before.reason.as_deref()), (StatusWord::Active, Some("starting, 0 of 2 workers are ready")));
+    assert_eq!(
+        (before.status, before.reason.as_deref()),
+        (StatusWord::Active, Some("starting, 0 of 2 workers are ready"))
+    );
     let answer = machine.tell().await;
     assert_eq!(answer.plans, [(id.clone(), PlanVersion(1))].into());
     let record = eventually(|| async {
@@ -61,7 +64,8 @@ async fn a_submission_is_planned_started_and_shown() {
     let worker = &shown.workers[1];
     assert_eq!((worker.host.as_deref(), worker.port, worker.pid), (Some("m1.local"), Some(Port(6701)), Some(4711)));
     assert_eq!(worker.tasks, [("count".to_owned(), 1), ("lines".to_owned(), 1)].into());
-    let executors: Vec<_> = shown.executors.iter().map(|one| (one.component.as_str(), one.tasks.0.0, one.worker.0)).collect();
+    let executors: Vec<_> =
+        shown.executors.iter().map(|one| (one.component.as_str(), one.tasks.0.0, one.worker.0)).collect();
     assert_eq!(executors, [("count", 1, 0), ("count", 2, 1), ("count", 3, 0), ("lines", 4, 1)]);
 
     let cluster = fixture.client.cluster().await.unwrap();
@@ -107,24 +111,64 @@ async fn what_makes_no_sense_is_refused_in_a_sentence_and_leaves_nothing() {
     // The machine's record is known before the first of these is checked.
     eventually(|| async { (!fixture.client.cluster().await.unwrap().machines.is_empty()).then_some(()) }).await;
     for (path, value, told) in [
-        ("/described/build/launch_format", json!(2), "the executable's launch file has format 2, and this is built for format 1"),
+        (
+            "/described/build/launch_format",
+            json!(2),
+            "the executable's launch file has format 2, and this is built for format 1",
+        ),
         ("/described/format", json!(7), "the graph has format 7, and this is built for format 1"),
-        ("/described/build/platform", json!("riscv64-linux"), "the executable is built for \"riscv64-linux\", and the machines are"),
-        ("/described/config/topology.workers", json!(9), "topology `t` wants 9 workers by topology.workers, and nimbus.slots.perTopology allows 8"),
+        (
+            "/described/build/platform",
+            json!("riscv64-linux"),
+            "the executable is built for \"riscv64-linux\", and the machines are",
+        ),
+        (
+            "/described/config/topology.workers",
+            json!(9),
+            "topology `t` wants 9 workers by topology.workers, and nimbus.slots.perTopology allows 8",
+        ),
         ("/described/config/topology.workers", json!("two"), "`topology.workers` in the topology's code takes"),
-        ("/described/config/topology.wrokers", json!(2), "unknown key `topology.wrokers` in the topology's code; did you mean `topology.workers`?"),
+        (
+            "/described/config/topology.wrokers",
+            json!(2),
+            "unknown key `topology.wrokers` in the topology's code; did you mean `topology.workers`?",
+        ),
         ("/described/components/0/name", json!("<b>"), "the component name `<b>` must begin with a letter"),
         ("/described/components/0/name", json!("lines"), "two components have the name `lines`"),
         ("/described/components/0/first_task", json!(2), "the tasks of component `count` begin at 2; 1 is next"),
         ("/described/components/1/first_task", json!(5), "the tasks of component `lines` begin at 5; 4 is next"),
-        ("/described/components/0/executors", json!(4), "component `count` has 4 executors for 3 tasks; 1 to 3 are allowed"),
+        (
+            "/described/components/0/executors",
+            json!(4),
+            "component `count` has 4 executors for 3 tasks; 1 to 3 are allowed",
+        ),
         ("/described/components/0/executors", json!(0), "component `count` has 0 executors for 3 tasks"),
-        ("/described/components/0/inputs/0/component", json!("words"), "bolt `count` subscribes to `words`, which is not in the topology"),
-        ("/described/components/0/inputs/0/stream", json!("late"), "bolt `count` subscribes to stream `late` of `lines`, which it does not emit"),
-        ("/described/components/0/inputs/0/grouping", json!({"type": "fields", "fields": ["word"]}), "bolt `count` groups stream `default` of `lines` by field `word`, which it does not have"),
-        ("/described/components/0/inputs/0/grouping", json!({"type": "direct"}), "bolt `count` subscribes to stream `default` of `lines`: direct grouping"),
+        (
+            "/described/components/0/inputs/0/component",
+            json!("words"),
+            "bolt `count` subscribes to `words`, which is not in the topology",
+        ),
+        (
+            "/described/components/0/inputs/0/stream",
+            json!("late"),
+            "bolt `count` subscribes to stream `late` of `lines`, which it does not emit",
+        ),
+        (
+            "/described/components/0/inputs/0/grouping",
+            json!({"type": "fields", "fields": ["word"]}),
+            "bolt `count` groups stream `default` of `lines` by field `word`, which it does not have",
+        ),
+        (
+            "/described/components/0/inputs/0/grouping",
+            json!({"type": "direct"}),
+            "bolt `count` subscribes to stream `default` of `lines`: direct grouping",
+        ),
         ("/described/components/1/kind", json!("bolt"), "it has no spout, so no tuple would ever flow"),
-        ("/described/components/1/streams/0/name", json!("__x"), "the name of stream `__x` of `lines` begins with `__`"),
+        (
+            "/described/components/1/streams/0/name",
+            json!("__x"),
+            "the name of stream `__x` of `lines` begins with `__`",
+        ),
     ] {
         let (kind, said) = refused(&|json| {
             let (parent, key) = path.rsplit_once('/').unwrap();
@@ -144,10 +188,10 @@ async fn what_makes_no_sense_is_refused_in_a_sentence_and_leaves_nothing() {
         json["described"]["components"][1]["first_task"] = json!(201);
     })
     .await;
-    assert_eq!((kind, said.as_str()), (
-        FailureKind::InvalidTopology,
-        "topology `t` has 201 executors, and nimbus.executors.perTopology allows 100"
-    ));
+    assert_eq!(
+        (kind, said.as_str()),
+        (FailureKind::InvalidTopology, "topology `t` has 201 executors, and nimbus.executors.perTopology allows 100")
+    );
     let (kind, said) = refused(&|json| json["arguments"] = json!(["x".repeat(300 << 10)])).await;
     assert_eq!(kind, FailureKind::TooLarge);
     assert!(said.starts_with("its record would have 30"), "{said}");
@@ -165,7 +209,10 @@ async fn blobs_that_are_not_there_are_named() {
     let missing: BlobHash = "0".repeat(64).parse().unwrap();
     let (kind, said) = refusal(fixture.client.submit(&submission("t", missing.clone())).await);
     assert_eq!(kind, FailureKind::NotFound);
-    assert_eq!(said, format!("executable: there is no blob {missing} here, or not all of it; upload it, and submit again"));
+    assert_eq!(
+        said,
+        format!("executable: there is no blob {missing} here, or not all of it; upload it, and submit again")
+    );
     let executable = upload(&fixture.client, EXECUTABLE).await;
     let mut submission = submission("t", executable);
     submission.files.insert(FileName::new("model.bin").unwrap(), missing.clone());
@@ -184,10 +231,13 @@ async fn the_user_is_warned_of_aborting_panics_and_few_slots() {
     let mut submission = submission("t", upload(&fixture.client, EXECUTABLE).await);
     submission.described.build.panic_aborts = true;
     let warnings = fixture.client.submit(&submission).await.unwrap().warnings;
-    assert_eq!(warnings, [
-        "the executable is built with `panic = \"abort\"`: a panic ends the whole worker, not one executor",
-        "it wants 2 workers, and 1 slots are free: it runs with fewer",
-    ]);
+    assert_eq!(
+        warnings,
+        [
+            "the executable is built with `panic = \"abort\"`: a panic ends the whole worker, not one executor",
+            "it wants 2 workers, and 1 slots are free: it runs with fewer",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -216,29 +266,25 @@ async fn commands_move_a_topology_and_a_killed_one_only_waits() {
     assert_eq!(killed.status, StatusWord::Killed);
     let reason = killed.reason.unwrap();
     assert!(reason.starts_with("draining, 0 roots pending, at most "), "{reason}");
-    assert_eq!(refusal(client.activate("t").await), (FailureKind::WrongState, "cannot activate `t`: it is being killed".to_owned()));
+    assert_eq!(
+        refusal(client.activate("t").await),
+        (FailureKind::WrongState, "cannot activate `t`: it is being killed".to_owned())
+    );
     assert_eq!(refusal(client.deactivate("t").await).0, FailureKind::WrongState);
-    let (kind, said) = refusal(fixture.submit("t").await);
+    let (kind, said) = refusal(client.submit(&submission("t", hash_of(EXECUTABLE))).await);
     assert_eq!(kind, FailureKind::AlreadyAlive);
     assert!(said.contains("is still being killed"), "{said}");
     // Its workers drain, and all goes long before the wait is over.
     machine.drained = true;
-    kill_and_wait_drained(&fixture, &mut machine).await;
+    while client.topology("t").await.is_ok() {
+        machine.tell().await;
+    }
     let (kind, said) = refusal(client.kill("t", Kill::default()).await);
-    assert_eq!((kind, said.as_str()), (
-        FailureKind::NotAlive,
-        "no topology has the name or id `t`; `storm list` shows those that run"
-    ));
+    assert_eq!(
+        (kind, said.as_str()),
+        (FailureKind::NotAlive, "no topology has the name or id `t`; `storm list` shows those that run")
+    );
     nothing_is_stored(&fixture.board()).await;
     assert_eq!(fixture.blob_files(), Vec::<String>::new());
     fixture.submit("t").await.unwrap();
-}
-
-async fn kill_and_wait_drained(fixture: &Fixture, machine: &mut Machine) {
-    loop {
-        machine.tell().await;
-        if fixture.client.topology("t").await.is_err() {
-            return;
-        }
-    }
 }

@@ -95,7 +95,8 @@ fn first_key(
     counts: impl Fn(&str) -> bool,
 ) -> Option<String> {
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).filter(|key| counts(key)).collect();
-    let value = |of: &BTreeMap<String, Value>, key: &String| of.get(key).map_or("nothing".to_owned(), Value::to_string);
+    let value =
+        |of: &BTreeMap<String, Value>, key: &String| of.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string);
     keys.into_iter()
         .find(|key| was.get(*key) != is.get(*key))
         .map(|key| format!("{} for `{key}`, submitted was {}", value(is, key), value(was, key)))
@@ -141,7 +142,8 @@ mod tests {
         };
         assert_eq!(told(&|_| {}), None);
         assert_eq!(told(&|graph| drop(graph.config.insert("set".to_owned(), json!("x")))), None);
-        let cases: [(&dyn Fn(&mut Graph), &str); 6] = [
+        type Change<'a> = &'a dyn Fn(&mut Graph);
+        let cases: [(Change<'_>, &str); 6] = [
             (&|graph| graph.name = "other".to_owned(), "it is called `other`, submitted was `words`"),
             (&|graph| graph.components[1].tasks = 3, "component `split` has 3 for `tasks`, submitted was 4"),
             (&|graph| drop(graph.components.pop()), "it has no component `split`"),

@@ -42,7 +42,7 @@ impl Log {
         if known.len() < self.bytes {
             return Ok(());
         }
-        let written = File::from(rustix::io::dup(rustix::stdio::stderr())?).metadata()?;
+        let written = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?).metadata()?;
         if (known.dev(), known.ino()) != (written.dev(), written.ino()) {
             return Ok(());
         }

@@ -3,10 +3,10 @@
 //! | task | how many | ends with | waits for |
 //! |---|---|---|---|
 //! | Supervisor | one | the worker | the socket, the next report; after an error a pause of at most [`PAUSE`]'s second |
-//! | Nimbus | at most one | its answer | that, for as long as the client does |
+//! | Nimbus | one | the worker | a report for it, then its answer for as long as the client does |
 //!
-//! Not here: when to report (`control`). Invariant: the last report alone waits to be sent; nothing that comes from outside
-//! is longer than [`ANSWER_BYTES`].
+//! Not here: when to report (`control`). Invariant: one report at most waits to be sent to each; nothing that comes from the
+//! socket is longer than [`ANSWER_BYTES`]; what goes wrong again and again is said once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use nimbus_api::client::Client;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use worker_api::answer::{ANSWER_FORMAT, Answer};
 use worker_api::report::Report;
-use worker_api::{Unreadable, check_format, read_json};
+use worker_api::{check_format, read_json};
 
 use super::control::Event;
 
@@ -37,23 +38,25 @@ type Line = Option<(u64, Arc<[u8]>)>;
 /// The way to the Supervisor and to Nimbus.
 pub(super) struct Reporting {
     line: watch::Sender<Line>,
+    for_nimbus: mpsc::Sender<Report>,
     events: mpsc::Receiver<Event>,
-    told: mpsc::Sender<Event>,
-    nimbus: Client,
-    asking: Option<tokio::task::JoinHandle<()>>,
-    supervisor: tokio::task::JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Reporting {
     /// Connects to the Supervisor, now and for ever.
     pub(super) fn start(socket: PathBuf, nimbuses: Vec<String>) -> Self {
         let (line, lines) = watch::channel(None);
+        let (for_nimbus, reports) = mpsc::channel(1);
         let (told, events) = mpsc::channel(EVENTS);
-        let supervisor = tokio::spawn(supervisor(socket, lines, told.clone()));
-        Reporting { line, events, told, nimbus: Client::new(nimbuses), asking: None, supervisor }
+        let tasks = [
+            tokio::spawn(supervisor(socket, lines, told.clone())),
+            tokio::spawn(nimbus(Client::new(nimbuses), reports, told)),
+        ];
+        Reporting { line, for_nimbus, events, tasks }
     }
 
-    /// Sends a report; one that has not gone out yet is dropped for it.
+    /// Sends a report; one that the Supervisor has not got yet is dropped for it. Nimbus gets none while it is asked.
     pub(super) fn report(&mut self, report: Report, to_nimbus: bool) {
         match serde_json::to_vec(&report) {
             Ok(mut json) => {
@@ -62,17 +65,8 @@ impl Reporting {
             }
             Err(error) => tracing::error!(%error, "cannot write a report: this is a fault of the runtime"),
         }
-        if to_nimbus && self.asking.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
-            let (nimbus, told) = (self.nimbus.clone(), self.told.clone());
-            self.asking = Some(tokio::spawn(async move {
-                match nimbus.report_worker(&report).await {
-                    Ok(answer) => match check_format("answer of Nimbus", ANSWER_FORMAT, answer.format) {
-                        Ok(()) => drop(told.send(Event::Nimbus(answer)).await),
-                        Err(error) => tracing::warn!("ignored an answer: {error}"),
-                    },
-                    Err(error) => tracing::warn!("the Supervisor is silent, and Nimbus: {error}"),
-                }
-            }));
+        if to_nimbus {
+            let _ = self.for_nimbus.try_send(report);
         }
     }
 
@@ -84,10 +78,7 @@ impl Reporting {
 
 impl Drop for Reporting {
     fn drop(&mut self) {
-        self.supervisor.abort();
-        if let Some(asking) = &self.asking {
-            asking.abort();
-        }
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -95,7 +86,7 @@ impl Drop for Reporting {
 async fn supervisor(socket: PathBuf, mut lines: watch::Receiver<Line>, told: mpsc::Sender<Event>) {
     let mut pause = PAUSE.0;
     let mut away = false;
-    let mut ignored = None;
+    let mut ignored = Said::default();
     loop {
         let ended = match UnixStream::connect(&socket).await {
             Ok(stream) => {
@@ -119,12 +110,42 @@ async fn supervisor(socket: PathBuf, mut lines: watch::Receiver<Line>, told: mps
     }
 }
 
+/// Tells Nimbus what it is given to tell.
+async fn nimbus(client: Client, mut reports: mpsc::Receiver<Report>, told: mpsc::Sender<Event>) {
+    let mut said = Said::default();
+    while let Some(report) = reports.recv().await {
+        match client.report_worker(&report).await {
+            Ok(answer) => match check_format("answer of Nimbus", ANSWER_FORMAT, answer.format) {
+                Ok(()) => {
+                    said = Said::default();
+                    drop(told.send(Event::Nimbus(answer)).await);
+                }
+                Err(error) => said.once(format!("ignored what Nimbus said: {error}")),
+            },
+            Err(error) => said.once(format!("the Supervisor is silent, and Nimbus has not answered: {error}")),
+        }
+    }
+}
+
+/// What was said last, which is not said again.
+#[derive(Default)]
+struct Said(String);
+
+impl Said {
+    fn once(&mut self, what: String) {
+        if self.0 != what {
+            tracing::warn!("{what}");
+            self.0 = what;
+        }
+    }
+}
+
 /// Talks until the connection ends; says why it did.
 async fn talk(
     stream: UnixStream,
     lines: &mut watch::Receiver<Line>,
     told: &mpsc::Sender<Event>,
-    ignored: &mut Option<String>,
+    ignored: &mut Said,
 ) -> String {
     let (reader, mut writer) = stream.into_split();
     let mut answers = FramedRead::new(reader, LinesCodec::new_with_max_length(ANSWER_BYTES));
@@ -136,7 +157,7 @@ async fn talk(
                 Some(Err(error)) => return error.to_string(),
                 Some(Ok(line)) => match read_json::<Answer>("answer", ANSWER_FORMAT, line.as_bytes()) {
                     Ok(answer) => drop(told.send(Event::Supervisor(answer)).await),
-                    Err(error) => ignore(&error, ignored),
+                    Err(error) => ignored.once(format!("ignored what the Supervisor said: {error}")),
                 },
             },
             changed = lines.changed() => {
@@ -148,14 +169,5 @@ async fn talk(
                 drop(told.send(Event::Sent(number)).await);
             }
         }
-    }
-}
-
-/// Says once that answers cannot be read.
-fn ignore(error: &Unreadable, ignored: &mut Option<String>) {
-    let error = error.to_string();
-    if ignored.as_ref() != Some(&error) {
-        tracing::warn!("ignored what the Supervisor said: {error}");
-        *ignored = Some(error);
     }
 }

@@ -118,6 +118,8 @@ impl Cluster {
 
     pub(crate) async fn stop(&mut self) {
         self.supervisor.take().unwrap().stop().await;
+        // What the next one says is waited for.
+        self.desk.report.send_replace(None);
     }
 
     /// With a Supervisor that runs.
@@ -201,7 +203,8 @@ impl Cluster {
         // A script, as it is quicker fetched than the fixture itself; the process is the same.
         let executable = self.keep(format!("#!/bin/sh\nexec {FIXTURE} \"$@\"\n").as_bytes());
         let config = json!({"topology.debug": true, "topology.environment": {"GREETING": "hello"}, "own.key": [1, 2]});
-        let graph = self.keep(json!({"format": 1, "name": name, "config": config, "components": []}).to_string().as_bytes());
+        let graph =
+            self.keep(json!({"format": 1, "name": name, "config": config, "components": []}).to_string().as_bytes());
         let file = self.keep(b"some words\n");
         Topology {
             id: id(name),
@@ -238,11 +241,11 @@ impl Cluster {
         let id = id(topology);
         let (head, part, hash) = self.plan(version, workers);
         let before = self.board.read::<PlanHead>(&paths::plan_head(&id)).await.unwrap().unwrap();
-        let change = self
-            .board
-            .change()
-            .create(paths::plan_part(&id, &hash), part)
-            .set(paths::plan_head(&id), head, before.version);
+        let change = self.board.change().create(paths::plan_part(&id, &hash), part).set(
+            paths::plan_head(&id),
+            head,
+            before.version,
+        );
         self.board.commit(change).await.unwrap();
     }
 

@@ -40,12 +40,15 @@ async fn a_plan_becomes_a_worker_with_all_that_it_needs() {
     let launch = folder.join("launch.json");
     assert_eq!(fs::metadata(&launch).unwrap().permissions().mode() & 0o777, 0o600);
     let launch: Launch = serde_json::from_slice(&fs::read(&launch).unwrap()).unwrap();
-    assert_eq!(serde_json::to_value(&launch.config).unwrap(), json!({
-        "own.key": [1, 2],
-        "topology.debug": true,
-        "topology.environment": {"GREETING": "hello"},
-        "topology.message.timeout.secs": 30,
-    }));
+    assert_eq!(
+        serde_json::to_value(&launch.config).unwrap(),
+        json!({
+            "own.key": [1, 2],
+            "topology.debug": true,
+            "topology.environment": {"GREETING": "hello"},
+            "topology.message.timeout.secs": 30,
+        })
+    );
     assert_eq!((launch.topology, launch.spouts, launch.bind.as_str()), (id("words-1-1"), Spouts::Active, "127.0.0.1"));
     assert_eq!(fs::read_to_string(folder.join("words.txt")).unwrap(), "some words\n");
     assert_eq!(cluster.log("words-1-1", 0), "GREETING=hello\n");
@@ -83,4 +86,368 @@ async fn a_killed_worker_is_started_again_and_its_end_is_told() {
     .await;
     let still = cluster.running(1).await;
     assert_eq!(still.report.unwrap().pid, other.report.unwrap().pid);
+}
+
+#[tokio::test]
+async fn a_restarted_supervisor_adopts_its_workers() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    let before = [cluster.running(0).await, cluster.running(1).await].map(|worker| worker.report.unwrap().pid);
+    cluster.stop().await;
+    // One of them dies while nobody looks.
+    kill_process(pid(before[1]), Signal::KILL).unwrap();
+    wait_for("its end", || fs::exists(cluster.slot_folder(1).join("end.json")).unwrap().then_some(())).await;
+    cluster.start().await;
+    let adopted = cluster.running(0).await;
+    assert_eq!(
+        (adopted.report.unwrap().pid, adopted.life.incarnation, adopted.restarts),
+        (before[0], Incarnation(1), 0)
+    );
+    let restarted = cluster.running(1).await;
+    assert_eq!((restarted.life.incarnation, restarted.restarts), (Incarnation(2), 1));
+    assert_eq!(restarted.ends[0].cause, "killed by SIGKILL");
+    assert_eq!(restarted.ends[0].last_report.as_ref().unwrap().pid, before[1]);
+}
+
+#[tokio::test]
+async fn a_worker_is_restarted_with_nimbus_and_cluster_state_away() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let first = cluster.running(0).await;
+    cluster.stop().await;
+    cluster.everybody_goes().await;
+    cluster.start().await;
+    let first_pid = first.report.as_ref().unwrap().pid;
+    kill_process(pid(first_pid), Signal::KILL).unwrap();
+    // Nimbus hears of it only later.
+    let launch = cluster.work_folder("words-1-1", 0).join("launch.json");
+    wait_for("the next life", || {
+        let launch: Launch = serde_json::from_slice(&fs::read(&launch).ok()?).ok()?;
+        (launch.incarnation == Incarnation(2)).then_some(())
+    })
+    .await;
+    wait_for("its report", || cluster.slot_folder(0).join("report.json").exists().then_some(())).await;
+    cluster.nimbus_comes().await;
+    let second = cluster.running_after(0, &first).await;
+    let second_pid = second.report.as_ref().unwrap().pid;
+    assert_ne!(second_pid, first_pid);
+    cluster.session.come_back();
+    cluster.set("words-1-1", |topology| topology.status = Status::Inactive { reason: "deactivated".to_owned() }).await;
+    let inactive = cluster
+        .until(|report| {
+            let worker = report.slots[&cluster.slot(0)].worker.as_ref();
+            worker.and_then(|worker| worker.report.as_ref()).is_some_and(|report| report.spouts == Spouts::Inactive)
+        })
+        .await;
+    let report = inactive.slots[&cluster.slot(0)].worker.clone().unwrap().report.unwrap();
+    assert_eq!((report.pid, report.drained), (second_pid, true));
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_is_killed_and_restarted() {
+    let mut cluster = Cluster::new().await;
+    cluster.config.worker_timeout = Duration::from_secs(1);
+    cluster.start().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let first = cluster.running(0).await;
+    kill_process(pid(first.report.as_ref().unwrap().pid), Signal::STOP).unwrap();
+    let second = cluster.running_after(0, &first).await;
+    assert_eq!(second.ends[0].cause, "silent for 1 s, killed by its Supervisor");
+    assert!(!is_alive(first.report.unwrap().pid));
+}
+
+#[tokio::test]
+async fn a_worker_that_never_reports_is_killed() {
+    let mut cluster = Cluster::new().await;
+    cluster.config.start_timeout = Duration::from_millis(500);
+    cluster.start().await;
+    cluster.submit(cluster.topology("words-1-1", &["mute"]), &[0]).await;
+    let port = cluster.slot(0);
+    let report =
+        cluster.until(|report| report.slots[&port].worker.as_ref().is_some_and(|worker| worker.restarts > 0)).await;
+    let worker = report.slots[&port].worker.clone().unwrap();
+    assert_eq!(worker.ends[0].cause, "did not report within 0.5 s, killed by its Supervisor");
+}
+
+#[tokio::test]
+async fn a_worker_that_crashes_again_and_again_is_restarted_ever_slower() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &["crash"]), &[0]).await;
+    let port = cluster.slot(0);
+    let report = cluster
+        .until(|report| {
+            let slot = &report.slots[&port];
+            slot.state == SlotState::BackingOff && slot.worker.as_ref().is_some_and(|worker| worker.restarts == 3)
+        })
+        .await;
+    let worker = report.slots[&port].worker.clone().unwrap();
+    assert!(worker.ends[0].cause.starts_with("exited with code 3"), "{}", worker.ends[0].cause);
+    let incarnations: Vec<u64> = worker.ends.iter().map(|end| end.incarnation.0).collect();
+    assert_eq!(incarnations, [1, 2, 3]);
+    // The second restart waited.
+    assert!(worker.ends[2].ended_ms - worker.ends[1].ended_ms >= 250);
+}
+
+#[tokio::test]
+async fn a_plan_that_changes_a_slot_replaces_its_worker_and_no_other() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    let (first, other) = (cluster.running(0).await, cluster.running(1).await);
+    cluster.replan("words-1-1", 2, &[(0, 2), (1, 1)]).await;
+    let second = cluster.running_after(0, &first).await;
+    assert_eq!(second.life, Life { plan: PlanVersion(2), incarnation: Incarnation(2) });
+    assert_eq!(
+        second.ends.last().unwrap().cause,
+        "stopped by its Supervisor: its slot has other tasks by a newer plan"
+    );
+    let port = cluster.slot(1);
+    let report = cluster
+        .until(|report| {
+            let worker = report.slots[&port].worker.as_ref();
+            worker.and_then(|worker| worker.report.as_ref()).is_some_and(|report| report.placement == PlanVersion(2))
+        })
+        .await;
+    let still = report.slots[&port].worker.clone().unwrap();
+    assert_eq!((still.report.unwrap().pid, still.life), (other.report.unwrap().pid, other.life));
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_end_is_killed_after_the_grace() {
+    let mut cluster = Cluster::new().await;
+    cluster.config.shutdown_grace = Duration::from_millis(300);
+    cluster.start().await;
+    cluster.submit(cluster.topology("words-1-1", &["stubborn"]), &[0]).await;
+    let first = cluster.running(0).await;
+    cluster.replan("words-1-1", 2, &[(1, 2)]).await;
+    cluster.running(1).await;
+    let port = cluster.slot(0);
+    let empty = cluster.until(|report| report.slots[&port].state == SlotState::Empty).await;
+    assert!(!is_alive(first.report.unwrap().pid));
+    assert!(cluster.heard("words-1-1", 0).iter().any(|answer| answer.slot == Slot::Gone));
+    let last = empty.slots[&port].worker.clone().unwrap();
+    assert_eq!(last.ends[0].cause, "stopped by its Supervisor: its topology has nothing in this slot any more");
+    assert!(!cluster.work_folder("words-1-1", 0).exists());
+    assert!(cluster.work_folder("words-1-1", 1).exists());
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_topology_that_is_gone_but_its_logs() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    let worker = cluster.running(0).await;
+    let report = cluster.until(|report| report.topologies == [id("words-1-1")]).await;
+    assert_eq!(report.troubles, Default::default());
+    cluster
+        .set("words-1-1", |topology| {
+            topology.status = Status::Killed { step: KillStep::Removing, wait_ms: 0, deadline_ms: 0 };
+        })
+        .await;
+    let report = cluster.until(|report| report.topologies.is_empty()).await;
+    assert!(report.slots.values().all(|slot| slot.state == SlotState::Empty && slot.worker.is_none()), "{report:?}");
+    assert!(!is_alive(worker.report.unwrap().pid));
+    cluster.remove("words-1-1").await;
+    let local = cluster.folder.path().join("local");
+    let names = |path: &str| {
+        let mut names: Vec<String> = fs::read_dir(local.join(path))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!((names("workers"), names("supervisor/topologies")), (vec![], vec![]));
+    // Blobs go with the look that finds no use for them.
+    assert_eq!(names("supervisor/blobs"), Vec::<String>::new());
+    let secrets = fs::read_to_string(cluster.slot_folder(0).join("record.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&secrets).unwrap(),
+        json!({"format": 1, "content": {"incarnation": 1, "resident": null, "of": null, "ends": [], "restarts": 0}})
+    );
+    assert_eq!(cluster.log("words-1-1", 0), "GREETING=hello\n");
+    // They go when they are old.
+    cluster.stop().await;
+    cluster.config.logs_kept = Duration::ZERO;
+    cluster.start().await;
+    wait_for("the logs to go", || (!cluster.config.logs_folder.join("words-1-1").exists()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_blob_that_breaks_off_goes_on_where_it_was_and_a_damaged_one_is_fetched_again() {
+    let mut cluster = Cluster::new().await;
+    cluster.start().await;
+    let topology = cluster.topology("words-1-1", &[]);
+    let executable = cluster.config.folder.join("blobs").join(topology.executable.hash.as_str());
+    cluster.cut_next(5);
+    cluster.submit(topology, &[0]).await;
+    cluster.running(0).await;
+    let mut offsets = cluster.offsets();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [0, 0, 0, 5]);
+    assert_eq!(fs::metadata(&executable).unwrap().permissions().mode() & 0o777, 0o500);
+
+    cluster.stop().await;
+    let whole = fs::read(&executable).unwrap();
+    fs::remove_file(&executable).unwrap();
+    fs::write(&executable, "damaged").unwrap();
+    let worker = cluster.running(0).await;
+    cluster.start().await;
+    kill_process(pid(worker.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
+    cluster.running_after(0, &worker).await;
+    assert_eq!(fs::read(&executable).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_told_and_waited_for() {
+    let cluster = Cluster::started().await;
+    let topology = cluster.topology("words-1-1", &[]);
+    cluster.lose_blobs();
+    cluster.submit(topology, &[0]).await;
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| !report.troubles.is_empty()).await;
+    assert_eq!(report.slots[&port].state, SlotState::Fetching);
+    let trouble = &report.troubles[&id("words-1-1")];
+    assert!(trouble.starts_with("cannot fetch the blob ") && trouble.contains(": there is no blob "), "{trouble}");
+    cluster.topology("words-1-1", &[]);
+    cluster.running(0).await;
+    cluster.until(|report| report.troubles.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_blocks_its_slot_alone() {
+    let cluster = Cluster::started().await;
+    let taken = TcpListener::bind(("127.0.0.1", cluster.slot(0).0)).unwrap();
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    cluster.running(1).await;
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| report.slots[&port].state == SlotState::Blocked).await;
+    let expected = format!("port {port} at 127.0.0.1 is taken by another process");
+    assert!(report.troubles[&id("words-1-1")].starts_with(&expected), "{:?}", report.troubles);
+    drop(taken);
+    cluster.running(0).await;
+    cluster.until(|report| report.troubles.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_wrong_byte_on_the_socket_closes_that_connection_and_nothing_else() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let before = cluster.running(0).await;
+    let socket = cluster.config.folder.join("supervisor.sock");
+    for wrong in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), b"\xff\xfe\n", b"{}\n", b"{\"format\":1}\n"] {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(wrong).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut answer = String::new();
+            BufReader::new(stream).read_line(&mut answer).map(|_| answer)
+        });
+        // Either end of a socket may be told that what it sent was never read.
+        let answer = answer.await.unwrap().unwrap_or_default();
+        assert_eq!(answer, "", "{wrong:?}");
+    }
+    let still = cluster.until(|report| {
+        let worker = report.slots[&cluster.slot(0)].worker.as_ref();
+        let number = |report: &worker_api::report::Report| report.number;
+        worker.and_then(|worker| worker.report.as_ref().map(number)) > before.report.as_ref().map(number)
+    });
+    let still = still.await.slots[&cluster.slot(0)].worker.clone().unwrap();
+    assert_eq!((still.life, still.restarts), (before.life, 0));
+}
+
+#[tokio::test]
+async fn a_report_of_another_format_is_told_to_end() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &["old"]), &[0]).await;
+    let answer = wait_for("the answer", || cluster.heard("words-1-1", 0).pop()).await;
+    assert_eq!((answer.slot, answer.spouts), (Slot::Gone, Spouts::Inactive));
+}
+
+#[tokio::test]
+async fn a_second_supervisor_in_a_folder_is_refused() {
+    let cluster = Cluster::started().await;
+    let refused = Supervisor::start(cluster.config.clone(), cluster.session.clone()).await.err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "another Supervisor uses {}; stop it, or give this one another storm.local.dir",
+            cluster.config.folder.display()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_long_folder_has_its_socket_elsewhere_and_finds_it_again() {
+    let mut cluster = Cluster::new().await;
+    cluster.config.folder = cluster.folder.path().join("long".repeat(40));
+    cluster.start().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let before = cluster.running(0).await.report.unwrap().pid;
+    cluster.stop().await;
+    cluster.start().await;
+    assert_eq!(cluster.running(0).await.report.unwrap().pid, before);
+    let socket = fs::read_to_string(cluster.config.folder.join("socket")).unwrap();
+    fs::remove_dir_all(std::path::Path::new(&socket).parent().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn an_unreadable_record_is_its_own_topologys_trouble() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let before = cluster.running(0).await;
+    // A name record has no field of a topology's.
+    let path = paths::topology(&id("words-1-1"));
+    let found = cluster.board.read::<cluster_state::records::Topology>(&path).await.unwrap().unwrap();
+    let damaged = cluster_state::records::NameTaken { topology: id("words-1-1") };
+    cluster.board.commit(cluster.board.change().set(path, damaged, found.version)).await.unwrap();
+    let report = cluster.until(|report| !report.troubles.is_empty()).await;
+    let trouble = &report.troubles[&id("words-1-1")];
+    assert!(trouble.starts_with("the topology record at `topologies/words-1-1` cannot be read: "), "{trouble}");
+    cluster.submit(cluster.topology("other-1-1", &[]), &[1]).await;
+    cluster.running(1).await;
+    kill_process(pid(before.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
+    cluster.running_after(0, &before).await;
+}
+
+#[tokio::test]
+async fn the_machine_is_enrolled_again_when_its_session_was_lost() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let before = cluster.running(0).await;
+    let path = paths::supervisor(&cluster.me.clone().unwrap());
+    let mut watch = cluster.board.watch(&path);
+    cluster.session.lose();
+    cluster.session.come_back();
+    while cluster.board.read::<SupervisorRecord>(&path).await.unwrap().is_none() {
+        watch.changed().await;
+    }
+    let still = cluster.running(0).await;
+    assert_eq!(still.life, before.life);
+}
+
+#[tokio::test]
+async fn gone_lives_that_nimbus_knows_are_told_to_workers() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    cluster.running(0).await;
+    let gone = GoneLife { worker: WorkerIndex(1), life: Life { plan: PlanVersion(1), incarnation: Incarnation(4) } };
+    cluster.tell_gone("words-1-1", gone);
+    wait_for("the word", || cluster.heard("words-1-1", 0).iter().any(|answer| answer.gone == [gone]).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_ends_nothing() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let before = cluster.running(0).await;
+    // Root may write anywhere, so what is in the way is a file where a folder must be.
+    fs::write(cluster.config.workers_folder.join("other-1-1"), "").unwrap();
+    cluster.submit(cluster.topology("other-1-1", &[]), &[1]).await;
+    let report = cluster.until(|report| !report.troubles.is_empty()).await;
+    let trouble = &report.troubles[&id("other-1-1")];
+    assert!(trouble.starts_with("cannot make the folder "), "{trouble}");
+    fs::remove_file(cluster.config.workers_folder.join("other-1-1")).unwrap();
+    cluster.running(1).await;
+    assert_eq!(cluster.running(0).await.life, before.life);
 }

@@ -11,6 +11,8 @@ mod supervisor;
 mod topology;
 mod v2;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -27,7 +29,7 @@ pub(crate) struct Shared {
 }
 
 /// All of them.
-pub(crate) fn routes() -> Router<std::sync::Arc<Shared>> {
+pub(crate) fn routes() -> Router<Arc<Shared>> {
     let v1 = Router::new()
         .route("/cluster/summary", get(cluster::summary))
         .route("/cluster/configuration", get(cluster::configuration))

@@ -2,6 +2,8 @@
 //!
 //! Not here: the rest of the cluster. Invariant: a Nimbus that should be there and is not stands in the list as `Offline`.
 
+use std::net::IpAddr;
+
 use nimbus_api::cluster::Cluster;
 use serde_json::{Value, json};
 
@@ -32,7 +34,7 @@ pub(crate) fn summary(cluster: &Cluster, site: &Site) -> Value {
     for (host, port) in site.nimbuses.iter().filter_map(|seed| seed.rsplit_once(':')) {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let is_loopback = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
         if !is_loopback && !is_there(host, port) {
             nimbuses.push(json!({
                 "host": host,

@@ -2,6 +2,9 @@
 //!
 //! Not here: statistics over time and scheduling, which are Nimbus's. Invariant: each test has servers and ports of its own.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod http;
 mod pages;
 mod played;

@@ -2,7 +2,7 @@
 //!
 //! Not here: the banner, which is the page's. Invariant: pages load with nobody to ask.
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use ui::{Ui, UiConfig};
 
 use crate::http::{ask, get};
@@ -68,4 +68,15 @@ async fn a_port_that_is_taken_is_said() {
     // Its port is free again when it has stopped.
     first.stop().await;
     Ui::start(UiConfig { bind: taken, nimbuses: Vec::new(), configuration: Default::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_ui_ends() {
+    let ui = ui_of(Vec::new()).await;
+    let address = ui.address();
+    assert_eq!(get(address, "/").await.status, 200);
+    drop(ui);
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
 }

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use topology_api::anchor::Root;
 use topology_api::fail::FailReason;
 use topology_api::ids::TaskId;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use super::frame::{self, AckRecord, Data, End, FrameError, Record, RecordError};
 use super::handshake::{self, Acceptor, Agreed, Dialer, HandshakeError, Identity, MESSAGE_BYTES, Refusal, Reply};
@@ -569,6 +569,7 @@ async fn shake_hands(
 async fn drive(handle: LinkHandle, dials: Option<Arc<Shared>>) {
     let inner = &handle.0;
     let peer = inner.peer;
+    let mut said = String::new();
     loop {
         let connection = match &dials {
             Some(shared) => dial(shared, &handle).await,
@@ -576,13 +577,20 @@ async fn drive(handle: LinkHandle, dials: Option<Arc<Shared>>) {
         };
         let error = match connection {
             Ok((id, connection)) => {
+                if !std::mem::take(&mut said).is_empty() {
+                    info!(%peer, "has a connection again");
+                }
                 let error = run(&handle, id, connection).await;
                 inner.link().disconnected(id);
                 error
             }
             Err(error) => error,
         };
-        debug!(%peer, %error, "no connection");
+        let error = error.to_string();
+        if said != error {
+            info!(%peer, error, "has no connection now");
+            said = error;
+        }
         if dials.is_some() {
             let delay = inner.link().dial_after(inner.seam.random());
             inner.seam.sleep(delay).await;
