@@ -249,11 +249,9 @@ fn split_port(name: &str, port: u16) -> (&str, u16) {
     if name.parse::<std::net::Ipv6Addr>().is_ok() {
         return (name, port);
     }
-    let bare = |host: &'_ str| -> usize { host.len() };
-    match name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-        Some((host, port)) if bare(host) > 0 => (host.trim_start_matches('[').trim_end_matches(']'), port),
-        _ => (name.trim_start_matches('[').trim_end_matches(']'), port),
-    }
+    let named = name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = named.unwrap_or((name, port));
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
 }
 
 fn check_host(host: &str) -> Result<(), String> {

@@ -6,7 +6,7 @@ use nimbus_api::topology::{StatusWord, TopologySummary};
 
 use crate::arguments::{ConfigFlags, ask};
 use crate::exit::{Exit, Refusal};
-use crate::output::{data, json};
+use crate::output::{data, json, say};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -27,7 +27,17 @@ pub(crate) struct List {
 impl List {
     pub(crate) fn run(self) -> Result<Exit, Refusal> {
         let client = self.config.client()?;
-        let topologies = ask(async { Ok(client.cluster().await?) })?.topologies;
+        let cluster = ask(async { Ok(client.cluster().await?) })?;
+        let topologies = cluster.topologies;
+        // Nimbus tells what it knew last; if that is nothing, there may well be some.
+        match cluster.cluster_state {
+            Some(away) if topologies.is_empty() => {
+                let why = format!("Nimbus cannot say which topologies run: {away}");
+                return Err(Refusal::new(Exit::Unavailable, why));
+            }
+            Some(away) => say(&format!("warning: this may be out of date: {away}")),
+            None => {}
+        }
         if self.json {
             json(&topologies)?
         } else {

@@ -154,9 +154,14 @@ impl Executable {
             _ => Exit::Unfit,
         };
         let said = if stderr.is_empty() { "without a word".to_owned() } else { format!("and said:\n{stderr}") };
+        let hint = match code {
+            // Those that `storm::run` ends with.
+            Some(1 | 64 | 66) => "",
+            _ => "\nIs it a topology's executable? Its `main` must call `storm::run`",
+        };
         Refusal::new(
             exit,
-            format!("`{shown} describe`, which is to print the topology's graph, ended with {status} {said}"),
+            format!("`{shown} describe`, which is to print the topology's graph, ended with {status} {said}{hint}"),
         )
     }
 
