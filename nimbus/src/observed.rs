@@ -142,8 +142,12 @@ impl Observed {
         });
         let direct = direct.map(|(report, at_ms)| (report, now_ms.saturating_sub(*at_ms)));
         let report = told.into_iter().chain(direct).max_by_key(|(report, _)| (report.life, report.number));
-        // A slot that still has another's worker says nothing of this one.
-        let state = found.filter(|slot| worker.is_some() || slot.worker.is_none()).map(|slot| slot.state);
+        // A slot that still has another's worker says nothing of this one, nor does word that is older than the worker's own.
+        let is_newer = |age_ms: u64| reported.is_none_or(|reported| now_ms.saturating_sub(reported.at_ms) > age_ms);
+        let state = match direct {
+            Some((_, age_ms)) if is_newer(age_ms) => Some(SlotState::Running),
+            _ => found.filter(|slot| worker.is_some() || slot.worker.is_none()).map(|slot| slot.state),
+        };
         Seen { slot: state, worker, report }
     }
 

@@ -31,7 +31,7 @@ use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Kill, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use topology_api::config::TopologySettings;
 use worker_api::answer::{ANSWER_FORMAT, Answer, Slot};
 use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
@@ -50,10 +50,12 @@ use crate::publish::{WriteError, Writer};
 use crate::scheduling::{Machine, TopologyDetails, TopologyPlan, WorkerSlot, schedule};
 use crate::submission::{Limits, check};
 
-/// How often time is looked at when nothing happens.
+/// How often time is looked at when nothing happens; liveness wants four looks in its time-out.
 const TICK: Duration = Duration::from_secs(1);
-/// How often expired uploads are looked for, in ticks.
-const SWEEP_TICKS: u64 = 60;
+/// How often expired uploads are looked for.
+const SWEEP_MS: u64 = 60_000;
+/// How long giving the lead back may take; then the session's end does it.
+const RESIGN: Duration = Duration::from_secs(2);
 /// Requests that wait until the records were read, or until their turn to write comes.
 pub(crate) const WAITING_REQUESTS: usize = 1024;
 
@@ -193,7 +195,10 @@ pub(crate) struct Process {
     is_pausing: bool,
     /// Why the last election was none.
     election_trouble: Option<String>,
-    ticks: u64,
+    /// When expired uploads were last looked for, on `clock`.
+    swept_ms: u64,
+    /// Graphs that topologies have, and this Nimbus has not.
+    lacking: Vec<BlobHash>,
 }
 
 impl Process {
@@ -234,7 +239,8 @@ impl Process {
             scheduled_with: None,
             is_pausing: false,
             election_trouble: None,
-            ticks: 0,
+            swept_ms: 0,
+            lacking: Vec::new(),
         }
     }
 
@@ -244,7 +250,7 @@ impl Process {
         let mut leader = board.watch(&paths::leader());
         let mut supervisors = board.watch(&paths::supervisors());
         let mut nimbuses = board.watch(&paths::nimbuses());
-        let mut tick = interval(TICK);
+        let mut tick = interval(TICK.min(self.config.machine_timeout / 4).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut work: Option<BoxFuture<'static, Done>> = None;
         self.session_is(board.session());
@@ -264,18 +270,18 @@ impl Process {
                 () = leader.changed() => self.election_is_due = true,
                 () = supervisors.changed() => self.daemons_are_due = true,
                 () = nimbuses.changed() => self.daemons_are_due = true,
+                _ = tick.tick() => self.tick(),
+                () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => self.touch_all(),
                 request = requests.recv() => match request {
                     Some(request) => self.request(request),
                     None => break,
                 },
-                _ = tick.tick() => self.tick(),
-                () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => self.touch_all(),
             }
         }
         drop(work);
         if let (Role::Leads(token), true) = (&self.role, self.session.connected) {
             // Else the session ends by itself.
-            let _ = resign(&board, &self.me, token).await;
+            let _ = timeout(RESIGN, resign(&board, &self.me, token)).await;
         }
     }
 
@@ -369,15 +375,22 @@ impl Process {
     fn tick(&mut self) {
         let now = self.clock.uptime_ms();
         self.is_pausing = false;
-        self.ticks += 1;
         self.observed.machines.tick(now);
         self.know_machines();
         self.touch_all();
-        if self.ticks.is_multiple_of(SWEEP_TICKS) {
-            let blobs = Arc::clone(&self.blobs);
-            // Ends by itself, after a look at the folder.
-            tokio::spawn(async move { blobs.sweep().await });
+        // A graph that was not there, and was uploaded again.
+        self.load_is_due |= self.lacking.iter().any(|hash| self.blobs.complete(hash).is_some());
+        if now.saturating_sub(self.swept_ms) >= SWEEP_MS {
+            self.sweep();
         }
+    }
+
+    /// Has expired uploads deleted.
+    fn sweep(&mut self) {
+        self.swept_ms = self.clock.uptime_ms();
+        let blobs = Arc::clone(&self.blobs);
+        // Ends by itself, after a look at the folder.
+        tokio::spawn(async move { blobs.sweep().await });
     }
 
     /// Tells the liveness of machines which there should be.
@@ -465,6 +478,8 @@ impl Process {
         let has_record = |id: &TopologyId| topologies.is_some_and(|topologies| topologies.contains_key(id));
         let touched = self.observed.heard_machine(report, has_record, now, epoch_ms());
         self.touched.extend(touched);
+        // Those that go wait for a word of each machine that does not name them.
+        self.touched.extend(self.plan_gone_ms.keys().cloned());
         self.observed.machines.tick(now);
         if was != self.observed.machines.state(&id) || before.is_none_or(|before| before != after) {
             self.know_machines();
@@ -900,6 +915,9 @@ impl Process {
         let now = self.clock.uptime_ms();
         let all: Vec<_> = known.topologies.iter().map(|(id, topology)| (id.clone(), topology.uses())).collect();
         self.blobs.set_uses(&all, known.unreadable.is_empty());
+        self.sweep();
+        let graphs = known.topologies.values().map(|topology| &topology.record.graph.hash);
+        self.lacking = graphs.filter(|hash| self.blobs.complete(hash).is_none()).cloned().collect();
         self.plan_gone_ms.clear();
         for (id, topology) in &known.topologies {
             if topology.is_removing() {

@@ -127,16 +127,13 @@ impl Process {
         let tasks = graph.map_or(0, |graph| graph.components.iter().map(|component| component.tasks).sum());
         let version =
             graph.and_then(|graph| graph.graph.config.get("topology.version")).filter(|value| !value.is_null());
-        let broken = self.why_broken(topology);
+        let broken = self.why_broken(topology).filter(|_| !topology.is_killed());
         TopologySummary {
             id: id.clone(),
             name: record.name.clone(),
             owner: record.owner.clone(),
-            status: match (&broken, topology.is_killed()) {
-                (Some(_), false) => StatusWord::Broken,
-                _ => lifecycle::word(&record.status),
-            },
-            reason: self.reason(id, topology).or(broken),
+            status: if broken.is_some() { StatusWord::Broken } else { lifecycle::word(&record.status) },
+            reason: broken.or_else(|| self.reason(id, topology)),
             uptime_ms: epoch_ms().saturating_sub(record.submitted_ms),
             tasks,
             executors,

@@ -289,7 +289,7 @@ impl Cluster {
     pub fn storm_output(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
         let output = Command::new(&executables()?.storm)
             .args(arguments)
-            .args(["-c", "nimbus.seeds=[\"127.0.0.1\"]", "-c", &format!("nimbus.api.port={}", self.api_port)])
+            .env("STORM_NIMBUS_API_PORT", self.api_port.to_string())
             .env("HOME", &self.folder)
             .env("STORM_CONF_DIR", &self.folder)
             .current_dir(&self.folder)
