@@ -78,6 +78,7 @@ impl Follower {
                 }
             };
             tokio::select! {
+                biased;
                 () = topologies.changed() => {}
                 () = plans.changed() => {}
                 _ = self.board.session_changed(session) => {}

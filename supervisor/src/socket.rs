@@ -199,6 +199,7 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
         }
     };
     let refused = tokio::select! {
+        biased;
         end = reading => end?,
         () = writing => None,
     };

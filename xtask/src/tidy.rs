@@ -22,6 +22,8 @@ const SEAM: &str = "worker/src/seam.rs";
 /// State machines: functions of (state, event, now, random).
 const PURE: &[&str] = &[
     "cluster-state/src/transaction.rs",
+    "supervisor/src/reconcile.rs",
+    "supervisor/src/slot.rs",
     "worker/src/acking/pending.rs",
     "worker/src/acking/window.rs",
     "worker/src/transfer/handshake.rs",

@@ -1,3 +1,5 @@
+//! What plans want, case by case and at random.
+
 use proptest::prelude::*;
 use serde_json::json;
 

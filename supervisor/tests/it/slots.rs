@@ -115,7 +115,7 @@ fn incarnation(cluster: &Cluster, file: &str) -> u64 {
     let read = || -> Option<u64> {
         let json = fs::read(cluster.slot_folder(0).join(file)).ok()?;
         let json: serde_json::Value = serde_json::from_slice(&json).ok()?;
-        json.pointer("/content/incarnation").or(json.get("incarnation"))?.as_u64()
+        json.pointer("/content/incarnation").or_else(|| json.get("incarnation"))?.as_u64()
     };
     read().unwrap_or_default()
 }
@@ -159,8 +159,13 @@ async fn a_supervisor_that_is_killed_at_any_moment_starts_none_twice() {
     let logs = cluster.config.logs_folder.join("words-1-1").join(cluster.slot(0).to_string());
     assert_eq!(fs::read_to_string(logs.join("two")).ok(), None);
     assert!(logs.join("only").exists());
-    let living = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap().unwrap().pid();
-    assert_eq!(last.report.unwrap().pid, living);
+    let reported = last.report.unwrap().pid;
+    // A worker may report before its keeper has written down that it runs.
+    wait_for("the keeper's record", || {
+        let worker = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap()?;
+        (worker.pid() == reported).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
