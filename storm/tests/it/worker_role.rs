@@ -575,6 +575,24 @@ fn a_worker_whose_supervisor_is_gone_goes_on_and_reports_to_nimbus() {
     assert_eq!(code, Some(0), "{log}");
 }
 
+#[test]
+fn a_worker_that_is_not_ready_says_what_it_waits_for() {
+    let machine = endless();
+    let worker = machine.start(0, 1, Spouts::Active);
+    let begin = "WARN storm::worker_role: not ready after ";
+    let waits = |line: &String| line.starts_with(begin) && line.ends_with(" s: it waits for worker 1");
+    let has_said = |_: &Report| said(&worker.log()).iter().any(waits);
+    let report = machine.supervisor.until(0, "says what it waits for", has_said);
+    assert_eq!((report.stage, report.spouts), (Stage::Starting, Spouts::Inactive));
+    let _peer = machine.start(1, 1, Spouts::Active);
+    machine.supervisor.until(0, "has acked", |report| counts(report, "lines").acked > 0);
+    let said = said(&worker.log());
+    let order = ["not ready after", "connected with a worker", "active: the spouts", "ready: all"];
+    let known = |line: &String| order.into_iter().find(|words| line.contains(&format!(": {words}")));
+    let found: Vec<&str> = said.iter().filter_map(known).collect();
+    assert_eq!(found, order, "{said:#?}");
+}
+
 /// What a worker says that does not start.
 fn refused(machine: &Machine, launch: &Launch) -> (i32, String) {
     let (code, log) = machine.start_by(launch).end();
