@@ -1,5 +1,8 @@
 //! The `storm` command as a process: what it prints, where, and what it ends with.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod cluster;
 mod completions;
 mod configuration;
