@@ -267,3 +267,97 @@ fn check_host(host: &str) -> Result<(), String> {
 fn shortened(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_default).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::{Flags, Surroundings};
+
+    fn settings(assignments: &[&str]) -> Result<Settings, String> {
+        let surroundings = Surroundings { storm_home: Some("/opt/storm".into()), ..Surroundings::default() };
+        let assignments = assignments.iter().map(|text| (*text).to_owned()).collect();
+        let flags = Flags { assignments, ..Flags::default() };
+        let configuration = Configuration::read(&surroundings, &flags).unwrap();
+        Settings::of(&configuration, "node7").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = settings(&[]).unwrap();
+        assert_eq!(settings.local_dir, PathBuf::from("/opt/storm/storm-local"));
+        assert_eq!(settings.log_dir, PathBuf::from("/opt/storm/logs"));
+        assert_eq!((settings.host.as_str(), settings.bind.to_string().as_str()), ("localhost", "127.0.0.1"));
+        assert_eq!(settings.zookeeper_servers, ["localhost:2181"]);
+        assert_eq!(settings.zookeeper_session, Duration::from_secs(20));
+        assert_eq!(settings.nimbuses, ["127.0.0.1:6628"]);
+        assert_eq!(settings.slots, [6700, 6701, 6702, 6703]);
+        assert_eq!(settings.ui.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.logs_kept, Duration::from_secs(10_080 * 60));
+        assert_eq!(settings.worker_timeout, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn folders_that_are_absolute_stay() {
+        let settings = settings(&["storm.local.dir=/var/storm", "storm.log.dir=log"]).unwrap();
+        assert_eq!((settings.local_dir, settings.log_dir), ("/var/storm".into(), "/opt/storm/log".into()));
+    }
+
+    #[test]
+    fn hosts_have_ports_of_their_own_or_the_common_one() {
+        let settings = settings(&[
+            "storm.zookeeper.servers=[\"zk1\",\"zk2:2182\",\"::1\",\"[::1]:2183\"]",
+            "storm.zookeeper.port=2000",
+            "nimbus.seeds=[\"n1\",\"n2:7\"]",
+        ])
+        .unwrap();
+        assert_eq!(settings.zookeeper_servers, ["zk1:2000", "zk2:2182", "[::1]:2000", "[::1]:2183"]);
+        assert_eq!(settings.nimbuses, ["n1:6628", "n2:7"]);
+    }
+
+    #[test]
+    fn the_old_name_counts_where_the_new_one_is_not_set() {
+        assert_eq!(settings(&["nimbus.host=n1"]).unwrap().nimbuses, ["n1:6628"]);
+        assert_eq!(settings(&["nimbus.host=n1", "nimbus.seeds=[\"n2\"]"]).unwrap().nimbuses, ["n2:6628"]);
+    }
+
+    #[test]
+    fn on_loopback_the_machine_is_asked_there() {
+        assert_eq!(settings(&["nimbus.host=node7"]).unwrap().nimbuses, ["127.0.0.1:6628"]);
+        let open = ["nimbus.host=node7", "storm.bind.address=0.0.0.0", "storm.network.allow.unauthenticated=true"];
+        let open = settings(&open).unwrap();
+        assert_eq!((open.nimbuses, open.host), (vec!["node7:6628".to_owned()], "node7".to_owned()));
+    }
+
+    #[test]
+    fn each_address_that_others_reach_needs_a_word() {
+        let refused = settings(&["ui.host=10.0.0.1"]).unwrap_err();
+        assert!(refused.starts_with("`ui.host` is 10.0.0.1, where others could reach this process"), "{refused}");
+        let refused = settings(&["storm.bind.address=example"]).unwrap_err();
+        assert_eq!(refused, "`storm.bind.address` takes an IP address, such as 127.0.0.1 or 0.0.0.0, found `example`");
+        let settings = settings(&["ui.host=localhost", "ui.port=0"]).unwrap();
+        assert_eq!(settings.ui.to_string(), "127.0.0.1:0");
+    }
+
+    #[test]
+    fn the_secret_of_zookeeper_stands_with_its_scheme_and_stays_out_of_messages() {
+        let auth = |assignments: &[&str]| {
+            let mut config = Config::of_daemons();
+            for assignment in assignments {
+                config.add_flag(assignment);
+            }
+            zookeeper_auth(&config).map_err(|error| error.to_string())
+        };
+        let (digest, payload) = ("storm.zookeeper.auth.scheme=digest", "storm.zookeeper.auth.payload=storm:hush");
+        assert_eq!(auth(&[]), Ok(None));
+        assert_eq!(auth(&[digest, payload]), Ok(Some(("digest".to_owned(), "storm:hush".to_owned()))));
+        for wrong in [
+            &[digest][..],
+            &[payload],
+            &[digest, "storm.zookeeper.auth.payload=hush"],
+            &["storm.zookeeper.auth.scheme=sasl", payload],
+        ] {
+            let refused = auth(wrong).unwrap_err();
+            assert!(refused.contains("`storm.zookeeper.auth.") && !refused.contains("hush"), "{refused}");
+        }
+    }
+}

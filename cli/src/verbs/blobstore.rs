@@ -102,9 +102,11 @@ impl Cat {
         let client = self.config.client()?;
         let hash = BlobHash::try_from(self.key).map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
         let folder = match &self.file {
-            Some(file) => {
-                file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-            }
+            Some(file) => file
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or_else(|| Path::new("."))
+                .to_owned(),
             None => std::env::temp_dir(),
         };
         let cannot = |error: std::io::Error| {

@@ -1,0 +1,167 @@
+//! Questions to a real Nimbus: a `storm standalone` without slots, so that what is submitted only waits.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Ended, run, storm};
+
+struct Standalone {
+    home: TempDir,
+    child: Child,
+    nimbus: String,
+}
+
+impl Standalone {
+    fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = storm(home.path());
+        command.args(["standalone", "-c", "nimbus.api.port=0", "-c", "ui.port=0", "-c", "supervisor.slots.ports=[]"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let rest = line.strip_prefix("Standalone ready: Nimbus at ").unwrap_or_else(|| panic!("{line}"));
+        let nimbus = rest.split(',').next().unwrap().to_owned();
+        let state = format!("0 slots, cluster state: {}\n", home.path().join("storm-local/state.redb").display());
+        assert!(rest.ends_with(&state), "{line}");
+        Standalone { home, child, nimbus }
+    }
+
+    fn storm(&self, arguments: &[&str]) -> Ended {
+        run(storm(self.home.path()).args(arguments).env("STORM_NIMBUS_SEEDS", format!("[\"{}\"]", self.nimbus)))
+    }
+
+    /// Asks until the cluster leads, and the answer is a success.
+    fn led(&self, arguments: &[&str]) -> Ended {
+        loop {
+            let ended = self.storm(arguments);
+            if ended.0 != 69 {
+                return ended;
+            }
+        }
+    }
+
+    fn stop(mut self) -> i32 {
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Standalone {
+    fn drop(&mut self) {
+        // It is gone if it was stopped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `cat describe` is to print.
+fn describe(home: &Path, name: &str) {
+    let component = |name: &str, kind: &str, first: u32, inputs: Value| {
+        let streams = match kind {
+            "spout" => json!([{"name": "default", "fields": ["text"], "direct": false, "tuple": "Line"}]),
+            _ => json!([]),
+        };
+        json!({"name": name, "kind": kind, "executors": 1, "first_task": first, "tasks": 1, "streams": streams,
+               "inputs": inputs, "config": {}})
+    };
+    let input = json!([{"component": "lines", "stream": "default", "grouping": {"type": "shuffle"}}]);
+    let described = json!({
+        "build": worker_api::describe::Build::own(),
+        "format": topology_api::topology::GRAPH_FORMAT,
+        "name": name,
+        "config": {},
+        "components": [component("count", "bolt", 1, input), component("lines", "spout", 2, json!([]))],
+    });
+    fs::write(home.join("graph.json"), described.to_string()).unwrap();
+}
+
+#[test]
+fn a_topology_is_submitted_listed_switched_and_killed() {
+    let cluster = Standalone::start();
+    let home = cluster.home.path();
+    let says = |text: &str| (0, text.to_owned(), String::new());
+    assert_eq!(cluster.led(&["list"]), says("No topologies running.\n"));
+    describe(home, "counting");
+    let submit = ["submit", "/bin/cat", "--file", "describe=graph.json"];
+    let (status, stdout, stderr) = cluster.led(&submit);
+    assert_eq!(status, 0, "{stderr}");
+    let id = stdout.strip_prefix("Submitted counting as ").unwrap_or_else(|| panic!("{stdout}")).trim().to_owned();
+    assert!(id.starts_with("counting-1-"), "{id}");
+
+    let (_, table, _) = cluster.storm(&["list"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        lines[0],
+        "Topology_name        Status     Num_tasks  Num_workers  Uptime_secs  Topology_Id          Owner               "
+    );
+    assert_eq!(lines[1], "-".repeat(88));
+    assert!(lines[2].starts_with("counting             ACTIVE     2          0            "), "{table}");
+    assert!(lines[2].ends_with(&format!(" {id:<20} ada                 ")), "{table}");
+    assert_eq!(lines.len(), 3);
+    let (_, listed, _) = cluster.storm(&["list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["id"]), (&json!("counting"), &json!(id)));
+
+    let (status, _, stderr) = cluster.storm(&submit);
+    assert_eq!(status, 1);
+    assert!(stderr.contains("counting"), "{stderr}");
+    assert_eq!(cluster.storm(&["deactivate", "counting"]), says("Deactivated topology: counting\n"));
+    assert!(cluster.storm(&["list"]).1.contains(" INACTIVE "));
+    assert_eq!(cluster.storm(&["activate", "counting"]), says("Activated topology: counting\n"));
+    let errors = "{\"Topology Name\":\"counting\",\"Comp-Errors\":{}}\n";
+    assert_eq!(cluster.storm(&["get-errors", "counting"]), says(errors));
+    let unknown = "{\"Failure\":\"No topologies running with name other\"}\n";
+    assert_eq!(cluster.storm(&["get-errors", "other"]), (1, unknown.to_owned(), String::new()));
+
+    let (_, blobs, _) = cluster.storm(&["blobstore", "list"]);
+    let executable = blobs.lines().find(|line| line.ends_with(&format!("  {id} (executable)"))).unwrap();
+    let hash = executable.split(' ').next().unwrap();
+    assert_eq!(cluster.storm(&["blobstore", "cat", hash, "--FILE", "copy"]), says(""));
+    assert_eq!(fs::read(home.join("copy")).unwrap(), fs::read("/bin/cat").unwrap());
+    let file = blobs.lines().find(|line| line.ends_with(" (describe)")).unwrap().split(' ').next().unwrap();
+    assert_eq!(cluster.storm(&["blobstore", "cat", file]).1, fs::read_to_string(home.join("graph.json")).unwrap());
+    let (status, stdout, _) = cluster.storm(&["blobstore", "cat", &"0".repeat(64), "-f", "none"]);
+    assert_eq!((status, stdout.as_str(), home.join("none").exists()), (1, "", false));
+
+    assert_eq!(cluster.storm(&["remoteconfvalue", "supervisor.slots.ports"]), says("supervisor.slots.ports: \n"));
+    let (status, stdout, stderr) = cluster.storm(&["kill", "other", "counting", "-i", "--wait", "0"]);
+    assert_eq!((status, stdout.as_str()), (1, "Killed topology: counting\n"), "{stderr}");
+    assert_eq!(cluster.stop(), 0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let home = tempfile::tempdir().unwrap();
+    for key in ["nimbus.api.port", "ui.port"] {
+        let other = if key == "ui.port" { "nimbus.api.port=0" } else { "ui.port=0" };
+        let flags = ["standalone", "-c", &format!("{key}={port}"), "-c", other, "-c", "supervisor.slots.ports=[]"];
+        let (status, stdout, stderr) = super::storm_in(home.path(), &flags);
+        assert_eq!((status, stdout.as_str()), (1, ""));
+        let last = stderr.lines().last().unwrap();
+        assert!(
+            last.starts_with("error: ") && last.contains(&format!("127.0.0.1:{port}")) && last.contains(key),
+            "{last}"
+        );
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let ended = super::storm_in(home.path(), &["list", "-c", &format!("nimbus.seeds=[\"{free}\"]")]);
+    let expected = format!(
+        "error: cannot reach Nimbus at {free} (Connection refused (os error 111)); start one by `storm nimbus`, or name where \
+         it is by `-c nimbus.seeds='[\"HOST\"]'`\n"
+    );
+    assert_eq!(ended, (69, String::new(), expected));
+}
