@@ -702,12 +702,12 @@ impl Machine {
             None => (clock::epoch_ms(), None, Vec::new()),
         };
         let cause = verdict.or(said).unwrap_or_else(unknown);
-        tracing::warn!(
-            "worker {} of {} in slot {port}, {}, has ended: {cause}",
-            resident.of.worker,
-            resident.of.topology,
-            resident.life()
-        );
+        let what =
+            format!("worker {} of {} in slot {port}, {}", resident.of.worker, resident.of.topology, resident.life());
+        match place.slot.wanted() == Some(&resident.of) {
+            true => tracing::warn!("{what}, has ended: {cause}"),
+            false => tracing::info!("{what}, has ended: {cause}"),
+        }
         let lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
         let incarnation = resident.incarnation;
         place.record.end(WorkerEnd { incarnation, ended_ms, lived_ms, cause, last_lines, last_report });

@@ -24,7 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use worker_api::Unreadable;
 use worker_api::answer::{ANSWER_FORMAT, Answer, Slot, Spouts};
 use worker_api::report::{REPORT_FORMAT, Report};
@@ -174,6 +174,8 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
             let line = match line {
                 None => return Ok(None),
                 Some(Ok(line)) => line,
+                // It ended before it had read all answers.
+                Some(Err(LinesCodecError::Io(_))) => return Ok(None),
                 Some(Err(error)) => return Err(format!("process {pid} sent no report: {error}")),
             };
             hello = false;

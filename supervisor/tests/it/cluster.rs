@@ -21,6 +21,7 @@ use cluster_state::records::{FileBlob, Placed, PlanHead, PlanPart, Status, Topol
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState, SlotWorker};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use supervisor::process::{Process, Signal};
 use supervisor::{Supervisor, SupervisorConfig};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -58,6 +59,22 @@ pub(crate) struct Cluster {
     server: Option<JoinHandle<()>>,
     supervisor: Option<Supervisor>,
     pub(crate) me: Option<SupervisorId>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A folder that somebody writes into is not removed, and who lives in it would live on.
+        for _ in 0..1000 {
+            let slots = (0..self.config.slots.len()).map(|index| self.slot_folder(index));
+            for worker in slots.filter_map(|slot| Process::of_keeper_record(&slot).ok().flatten()) {
+                let _ = worker.signal(Signal::KILL);
+            }
+            if fs::remove_dir_all(self.folder.path()).is_ok() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+    }
 }
 
 pub(crate) fn id(name: &str) -> TopologyId {

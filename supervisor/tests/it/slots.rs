@@ -127,19 +127,21 @@ async fn a_supervisor_that_is_killed_at_any_moment_starts_none_twice() {
     let mut last = cluster.running(0).await;
     cluster.stop().await;
     for round in 0..10 {
+        let before = incarnation(&cluster, "record.json");
         let mut supervisor = std::process::Command::new(FIXTURE)
             .arg("supervisor")
             .arg(cluster.folder.path())
             .args(cluster.config.slots.iter().map(ToString::to_string))
             .spawn()
             .unwrap();
-        let before = incarnation(&cluster, "record.json");
-        // Once its last life is over, there is a next one.
-        if let Some(worker) = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap() {
-            worker.signal(Signal::KILL).unwrap();
-        }
         // As soon as the next life is written down; as soon as it is started; as soon as it reports.
         wait_for("the next life", || {
+            // Once its last life is over, there is a next one; it may be on its way still.
+            if incarnation(&cluster, "keeper.json") <= before
+                && let Ok(Some(worker)) = Process::of_keeper_record(&cluster.slot_folder(0))
+            {
+                worker.signal(Signal::KILL).unwrap();
+            }
             let moment = match round % 3 {
                 0 => incarnation(&cluster, "record.json") > before,
                 1 => incarnation(&cluster, "keeper.json") > before,
