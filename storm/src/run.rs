@@ -38,9 +38,9 @@ use crate::worker_role::{self, SlotLock};
 ///
 /// A worker takes the author's arguments and the configuration from its launch file, and refuses to run another graph than
 /// the one that was submitted. It is told by its Supervisor what its spouts shall do. It ends with 0 when it was told to
-/// stop, or that its slot is another's: then spouts stop, what is pending gets 2 s to finish, and components are closed. A
-/// fatal error of a component ends it with 1, once it has been reported: its Supervisor shows the error and starts the worker
-/// again, with a pause that grows. A worker whose input has ended stays until it is told to stop.
+/// stop, or that its slot is another's: then spouts stop, what is pending gets 2 s to finish, and components are closed.
+/// After a fatal error of a component its spouts are asked no more, and it stays: a restart would only meet the error again.
+/// The topology becomes inactive for that reason. A worker whose input has ended stays as well, until it is told to stop.
 ///
 /// ```no_run
 /// use std::path::PathBuf;

@@ -4,10 +4,13 @@
 //! ```text
 //!   starting ──all are prepared, all peers connected──▶ ready ──all input has ended──▶ ended
 //!       └──────────────┬───────────────────────────────────┴─────────────────────────────┘
-//!        a signal, or the slot is gone                 │ a fatal error
-//!                      ▼                               ▼
-//!   draining ──drained, or `DRAIN` is over──▶ end 0    told, or `TELL` is over ──▶ end 1
+//!        a signal, or the slot is gone
+//!                      ▼
+//!   draining ──drained, or `DRAIN` is over──▶ end 0
 //! ```
+//!
+//! After a fatal error its spouts are asked no more, whatever it hears, and it stays: a restart would only meet the same
+//! error again. Nimbus makes the topology inactive for that reason.
 //!
 //! Times are durations since the worker began. Not here: sockets, executors, the report's counts. Invariant: silence
 //! changes nothing, and hearing an answer twice changes nothing either.
@@ -19,8 +22,6 @@ use worker_api::ids::{PlanVersion, WorkerIndex};
 use worker_api::plan::{Placement, Plan};
 use worker_api::report::{Fatal, Stage};
 
-use crate::refusal::Exit;
-
 /// How often it reports at least.
 const REPORT: Duration = Duration::from_secs(1);
 /// How long a Supervisor may be silent before Nimbus is told as well.
@@ -29,8 +30,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const NIMBUS: Duration = Duration::from_secs(2);
 /// How long what is pending gets to finish before a stop.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the report of a fatal error may take to go out.
-const TELL: Duration = Duration::from_secs(2);
 /// How often it looks at what nothing tells it of: connections while it starts, pending roots while it drains.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -56,8 +55,6 @@ pub(super) enum Event {
     Supervisor(Answer),
     /// An answer has come from Nimbus.
     Nimbus(Answer),
-    /// The report with this number has been written to the Supervisor's socket.
-    Sent(u64),
     /// A signal asks for the end.
     Signal,
 }
@@ -73,14 +70,14 @@ pub(super) enum Effect {
     Placed(Placement),
     /// A life of a peer is gone for good.
     Gone(GoneLife),
-    /// A component cannot go on: so the worker ends.
+    /// A component cannot go on.
     Failed(Fatal),
     /// It begins to drain, for this reason.
     Drain(&'static str),
     /// Report this to the Supervisor, and to Nimbus as well if `to_nimbus`.
     Report { head: Head, to_nimbus: bool },
-    /// Stop in order, and end with this.
-    Stop(Exit),
+    /// Stop in order, and end.
+    Stop,
     /// End at once.
     End,
 }
@@ -96,15 +93,6 @@ pub(super) struct Head {
     pub(super) fatal: Option<Fatal>,
 }
 
-/// How it comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// It drains until then at the latest.
-    Draining { until: Duration },
-    /// The report with this number tells of a fatal error; it goes out until then, or never.
-    Telling { number: u64, until: Duration },
-}
-
 /// The machine.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -117,7 +105,10 @@ pub(super) struct Control {
     /// What they do.
     spouts: Spouts,
     was_ready: bool,
-    ending: Option<Ending>,
+    /// It drains until then at the latest.
+    draining: Option<Duration>,
+    /// A component cannot go on.
+    failed: bool,
     /// The last report, and when it was made.
     reported: Option<(Head, Duration)>,
     /// The latest plan that was asked for.
@@ -136,7 +127,8 @@ impl Control {
             wanted: spouts,
             spouts: Spouts::Inactive,
             was_ready: false,
-            ending: None,
+            draining: None,
+            failed: false,
             reported: None,
             asked_for: None,
             supervisor_heard: Duration::ZERO,
@@ -157,22 +149,19 @@ impl Control {
             // It may be older than what the Supervisor has said since.
             Some(Event::Nimbus(answer)) if self.is_silent(now) => self.answer(answer, now, &mut effects),
             Some(Event::Nimbus(_)) => {}
-            Some(Event::Sent(number)) => {
-                if let Some(Ending::Telling { number: fatal, until }) = &mut self.ending
-                    && number >= *fatal
-                {
-                    *until = now;
-                }
-            }
             Some(Event::Signal) => {
-                if self.ending.is_some() {
+                if self.draining.is_some() {
                     effects.push(Effect::End);
                     return effects;
                 }
                 self.drain("it was told to stop", now, &mut effects);
             }
         }
-        let active = self.wanted == Spouts::Active && self.was_ready && self.ending.is_none();
+        if let Some(fatal) = seen.fatal.clone().filter(|_| !std::mem::replace(&mut self.failed, seen.fatal.is_some())) {
+            effects.push(Effect::Failed(fatal));
+        }
+        let goes_on = self.draining.is_none() && !self.failed;
+        let active = self.wanted == Spouts::Active && self.was_ready && goes_on;
         match self.spouts {
             Spouts::Inactive if active => effects.push(Effect::Activate),
             Spouts::Active if !active => effects.push(Effect::Deactivate),
@@ -180,10 +169,8 @@ impl Control {
         }
         self.spouts = if active { Spouts::Active } else { Spouts::Inactive };
         self.report(now, seen, &mut effects);
-        match self.ending {
-            Some(Ending::Draining { until }) if seen.drained || now >= until => effects.push(Effect::Stop(Exit::Done)),
-            Some(Ending::Telling { until, .. }) if now >= until => effects.push(Effect::Stop(Exit::Failed)),
-            _ => {}
+        if self.draining.is_some_and(|until| seen.drained || now >= until) {
+            effects.push(Effect::Stop);
         }
         effects
     }
@@ -192,9 +179,8 @@ impl Control {
     pub(super) fn next_step(&self, now: Duration, seen: &Seen) -> Duration {
         let due = self.reported.as_ref().map_or(now, |(_, at)| *at + REPORT);
         let settled = self.was_ready && (self.spouts == Spouts::Active || seen.drained);
-        match self.ending {
-            Some(Ending::Telling { until, .. }) => due.min(until),
-            Some(Ending::Draining { until }) => until.min(now + LOOK),
+        match self.draining {
+            Some(until) => until.min(now + LOOK),
             None if !settled => due.min(now + LOOK),
             None => due,
         }
@@ -230,15 +216,15 @@ impl Control {
     }
 
     fn drain(&mut self, why: &'static str, now: Duration, effects: &mut Vec<Effect>) {
-        if self.ending.is_none() {
-            self.ending = Some(Ending::Draining { until: now + DRAIN });
+        if self.draining.is_none() {
+            self.draining = Some(now + DRAIN);
             effects.push(Effect::Drain(why));
         }
     }
 
     fn stage(&self, seen: &Seen) -> Stage {
-        match self.ending {
-            Some(Ending::Draining { .. }) => Stage::Draining,
+        match self.draining {
+            Some(_) => Stage::Draining,
             _ if seen.ended => Stage::Ended,
             _ if self.was_ready => Stage::Ready,
             _ => Stage::Starting,
@@ -265,10 +251,6 @@ impl Control {
             return;
         }
         self.asked_for = self.asked_for.max(seen.newer_plan);
-        if let Some(fatal) = head.fatal.clone().filter(|_| self.ending.is_none()) {
-            self.ending = Some(Ending::Telling { number, until: now + TELL });
-            effects.push(Effect::Failed(fatal));
-        }
         let to_nimbus = self.is_silent(now) && self.nimbus_told.is_none_or(|told| now >= told + NIMBUS);
         if to_nimbus {
             self.nimbus_told = Some(now);
@@ -397,10 +379,10 @@ mod tests {
             assert_eq!(effects, [Effect::Drain("it was told to stop"), Effect::Deactivate, draining]);
             assert_eq!(control.next_step(ms(0), &busy()), ms(10));
             let effects = control.step(stops_at - ms(1), &busy(), None);
-            assert!(!effects.contains(&Effect::Stop(Exit::Done)), "{effects:?}");
+            assert!(!effects.contains(&Effect::Stop), "{effects:?}");
             // Whatever it is told then.
             let effects = control.step(stops_at, &seen, Some(Event::Supervisor(answer(Spouts::Active, None))));
-            assert_eq!(effects.last(), Some(&Effect::Stop(Exit::Done)));
+            assert_eq!(effects.last(), Some(&Effect::Stop));
         }
     }
 
@@ -412,29 +394,22 @@ mod tests {
     }
 
     #[test]
-    fn a_fatal_error_ends_it_once_it_was_told_or_could_not_be() {
+    fn after_a_fatal_error_it_stays_and_its_spouts_are_asked_no_more() {
         let fatal = Fatal { component: "count".to_owned(), error: "no disk".to_owned() };
         let seen = Seen { fatal: Some(fatal.clone()), ..busy() };
-        for sent in [true, false] {
-            let mut control = active();
-            let effects = control.step(ms(100), &seen, None);
-            let head = Head {
-                number: 2,
-                placement: PlanVersion(1),
-                stage: Stage::Ready,
-                spouts: Spouts::Active,
-                drained: false,
-                fatal: Some(fatal.clone()),
-            };
-            assert_eq!(effects, [Effect::Failed(fatal.clone()), Effect::Report { head, to_nimbus: false }]);
-            let effects = control.step(ms(200), &seen, Some(Event::Sent(1)));
-            assert!(!effects.contains(&Effect::Stop(Exit::Failed)), "{effects:?}");
-            let last = match sent {
-                true => control.step(ms(300), &seen, Some(Event::Sent(2))),
-                false => control.step(ms(2100), &seen, None),
-            };
-            assert_eq!(last.last(), Some(&Effect::Stop(Exit::Failed)));
-        }
+        let mut control = active();
+        let head = Head {
+            number: 2,
+            placement: PlanVersion(1),
+            stage: Stage::Ready,
+            spouts: Spouts::Inactive,
+            drained: false,
+            fatal: Some(fatal.clone()),
+        };
+        let report = Effect::Report { head, to_nimbus: false };
+        assert_eq!(control.step(ms(100), &seen, None), [Effect::Failed(fatal), Effect::Deactivate, report]);
+        let told = control.step(ms(200), &seen, Some(Event::Supervisor(answer(Spouts::Active, None))));
+        assert_eq!(told, []);
     }
 
     #[test]

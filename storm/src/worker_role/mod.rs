@@ -146,7 +146,7 @@ impl Role {
             let (now, seen) = (self.began.elapsed(), self.look());
             for effect in self.control.step(now, &seen, event.take()) {
                 match effect {
-                    Effect::Stop(exit) => return self.stop(exit).await,
+                    Effect::Stop => return self.stop().await,
                     Effect::End => return self.end_at_once(Exit::Terminated),
                     effect => self.act(effect),
                 }
@@ -190,7 +190,7 @@ impl Role {
             }
             Effect::Gone(GoneLife { worker, life }) => self.worker.peer_is_gone(worker, life),
             Effect::Failed(Fatal { component, error }) => {
-                tracing::error!("component `{component}` stopped: {error}; so the worker ends");
+                tracing::error!("component `{component}` stopped for good: {error}; the topology becomes inactive");
             }
             Effect::Drain(why) => tracing::info!("{why}: drains, and ends"),
             Effect::Report { head, to_nimbus } => {
@@ -199,7 +199,7 @@ impl Role {
                 self.tell_stage(&report);
                 self.reporting.report(report, to_nimbus);
             }
-            Effect::Stop(_) | Effect::End => {}
+            Effect::Stop | Effect::End => {}
         }
     }
 
@@ -254,7 +254,7 @@ impl Role {
     }
 
     /// Closes the components, within what the worker grants them.
-    async fn stop(self, exit: Exit) -> Exit {
+    async fn stop(self) -> Exit {
         let Role { worker, mut signals, reporting, .. } = self;
         let pending = worker.pending();
         tokio::select! {
@@ -270,7 +270,7 @@ impl Role {
             0 => tracing::info!("the worker ends"),
             pending => tracing::warn!(pending, "the worker ends; roots that had not finished have failed"),
         }
-        exit
+        Exit::Done
     }
 
     fn end_at_once(self, exit: Exit) -> Exit {

@@ -32,8 +32,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 /// Events that may wait to be heard.
 const EVENTS: usize = 16;
 
-/// A report as a line of JSON, with its number.
-type Line = Option<(u64, Arc<[u8]>)>;
+/// A report as a line of JSON.
+type Line = Option<Arc<[u8]>>;
 
 /// The way to the Supervisor and to Nimbus.
 pub(super) struct Reporting {
@@ -61,7 +61,7 @@ impl Reporting {
         match serde_json::to_vec(&report) {
             Ok(mut json) => {
                 json.push(b'\n');
-                self.line.send_replace(Some((report.number, json.into())));
+                self.line.send_replace(Some(json.into()));
             }
             Err(error) => tracing::error!(%error, "cannot write a report: this is a fault of the runtime"),
         }
@@ -162,11 +162,10 @@ async fn talk(
             },
             changed = lines.changed() => {
                 let line = lines.borrow_and_update().clone();
-                let (Ok(()), Some((number, line))) = (changed, line) else { continue };
+                let (Ok(()), Some(line)) = (changed, line) else { continue };
                 if let Err(error) = writer.write_all(&line).await {
                     return error.to_string();
                 }
-                drop(told.send(Event::Sent(number)).await);
             }
         }
     }

@@ -431,17 +431,20 @@ fn a_second_signal_ends_a_worker_at_once() {
 }
 
 #[test]
-fn a_fatal_error_is_reported_before_it_ends_the_worker() {
+fn a_fatal_error_is_reported_and_the_worker_stays_without_asking_its_spouts() {
     let machine = Machine::new(&[&[&[1], &[2], &[3], &[4]]], &["--mistake", "fatal"]);
     let worker = machine.start(0, 1, Spouts::Active);
     let report = machine.supervisor.until(0, "fails", |report| report.fatal.is_some());
     let Fatal { component, error } = report.fatal.unwrap();
     assert_eq!(component, "count");
     assert!(error.starts_with("no room for `"), "{error}");
+    assert_eq!(report.spouts, Spouts::Inactive);
+    worker.signal("TERM");
     let (code, log) = worker.end();
-    assert_eq!(code, Some(1), "{log}");
-    let last = format!("ERROR storm::worker_role: component `count` stopped: {error}; so the worker ends");
-    assert!(said(&log).contains(&last), "{log}");
+    assert_eq!(code, Some(0), "{log}");
+    let line =
+        format!("ERROR storm::worker_role: component `count` stopped for good: {error}; the topology becomes inactive");
+    assert!(said(&log).contains(&line), "{log}");
 }
 
 #[test]
