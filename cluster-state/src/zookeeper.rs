@@ -23,8 +23,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 use zookeeper_client::{
-    Acls, AddWatchMode, Client, CreateMode, Error, EventType, MultiWriteError, PersistentWatcher, SessionState,
-    StateWatcher, WatchedEvent,
+    Acls, AddWatchMode, Client, Connector, CreateMode, Error, EventType, MultiWriteError, PersistentWatcher,
+    SessionInfo, SessionState, StateWatcher, WatchedEvent,
 };
 
 use crate::store::{Conflict, Op, Path, Session, Store, StoreError, Version, Versioned, Watch};
@@ -123,12 +123,14 @@ struct Link {
 /// Gets a session, serves it until it is lost, and gets the next.
 async fn keep_session(link: Arc<Link>) {
     let mut pause = PAUSES.0;
-    // A missing ZooKeeper is told once; its daemon says from time to time that it is still missing.
+    // An outage may be long: each reason is logged once.
     let mut told = None;
+    let mut last = None;
     loop {
-        match link.new_session().await {
+        match link.connect(&mut last).await {
             Ok(mut connection) => {
                 told = None;
+                last = Some(connection.client.session().clone());
                 info!(servers = link.servers, root = link.root, "connected to ZooKeeper");
                 pause = PAUSES.0;
                 link.serve(&mut connection).await;
@@ -136,8 +138,9 @@ async fn keep_session(link: Arc<Link>) {
                 link.away(StoreError::Away(format!("the session with ZooKeeper at {} is lost", link.servers)));
             }
             Err(error) => {
-                if told.replace(error.to_string()) != Some(error.to_string()) {
+                if told.as_ref() != Some(&error) {
                     warn!(%error, "no session with ZooKeeper: trying again");
+                    told = Some(error.clone());
                 }
                 link.away(error);
             }
@@ -193,12 +196,18 @@ impl Link {
         if self.config.auth.is_some() { Acls::creator_all() } else { Acls::anyone_all() }
     }
 
-    async fn new_session(&self) -> Result<Connection, StoreError> {
-        let mut connector = Client::connector().with_session_timeout(self.config.session_timeout).with_fail_eagerly();
-        if let Some((scheme, payload)) = &self.config.auth {
-            connector = connector.with_auth(scheme, payload.as_bytes());
+    /// Takes up the last session, or gets a new one if there is none or the servers have ended it.
+    async fn connect(&self, last: &mut Option<SessionInfo>) -> Result<Connection, StoreError> {
+        let mut connected = Err(Error::SessionExpired);
+        // Given up here, it may still be there: servers that were down themselves wait for it anew.
+        if let Some(session) = last {
+            connected = self.connector().with_session(session.clone()).connect(&self.servers).await;
         }
-        let client = match connector.connect(&self.servers).await {
+        if matches!(connected, Err(Error::SessionExpired)) {
+            *last = None;
+            connected = self.connector().connect(&self.servers).await;
+        }
+        let client = match connected {
             Ok(client) => client,
             Err(error @ Error::AuthFailed) => return Err(self.failed(&error)),
             Err(error) => return Err(self.unreachable(&error).await),
@@ -208,11 +217,19 @@ impl Link {
         let mut connection = Connection { client, states, watcher: None };
         within(self.prepare(&connection.client)).await.map_err(|error| self.failed(&error))?;
         self.arm(&mut connection).await?;
-        let epoch = self.sessions.now().epoch + 1;
+        let epoch = self.sessions.now().epoch + u64::from(last.is_none());
         *lock(&self.client) = Ok(connection.client.clone());
         self.sessions.set(Session { epoch, connected: true });
         self.watches.all_changed();
         Ok(connection)
+    }
+
+    fn connector(&self) -> Connector {
+        let connector = Client::connector().with_session_timeout(self.config.session_timeout).with_fail_eagerly();
+        match &self.config.auth {
+            Some((scheme, payload)) => connector.with_auth(scheme, payload.as_bytes()),
+            None => connector,
+        }
     }
 
     /// Why no server gave a session: the client does not tell.

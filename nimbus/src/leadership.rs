@@ -58,7 +58,12 @@ pub(crate) async fn elect(board: &Board, me: &Nimbus, held: Option<&BlobHash>) -
             if held == Some(&found.token) {
                 return Ok(Election::Won(found.token));
             }
-            change = change.delete(paths::leader()).delete(paths::lead(&found.token));
+            change = change.delete(paths::leader());
+            let guard = paths::lead(&found.token);
+            // Removed by hand, it must not keep everybody from leading.
+            if !matches!(board.read::<Lead>(&guard).await, Ok(None)) {
+                change = change.delete(guard);
+            }
         }
         let token = BlobHash::of(random_bytes().map_err(StoreError::Refused)?);
         let leader = Leader { nimbus: me.id.clone(), host: me.host.clone(), port: me.port, token: token.clone() };

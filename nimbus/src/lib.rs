@@ -1,6 +1,11 @@
 //! Who decides: takes submissions, turns topologies and machines into plans, and follows topologies to their end.
 //!
-//! Not here: what tools ask (`nimbus_api`), records (`cluster_state`).
+//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`. Around them one loop that owns all state
+//! (`process`), with what the records say (`knowledge`, `publish`, `leadership`), what is heard (`observed`), blobs on disk
+//! (`blobs`), and the HTTP API (`server`, `views`).
+//!
+//! Not here: what tools ask (`nimbus_api`), records (`cluster_state`). Invariant: all that must outlive this process is in the
+//! records and the blobs; the rest comes back with one report of each machine.
 #![forbid(unsafe_code)]
 
 mod blobs;
@@ -20,7 +25,6 @@ mod submission;
 mod views;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -69,7 +73,7 @@ pub struct NimbusConfig {
 #[error("{0}")]
 pub struct NimbusError(String);
 
-/// A running Nimbus; dropping it ends it, but keeps the lead until the session ends.
+/// A running Nimbus; dropping it ends it as [`Nimbus::stop`] does, without waiting.
 pub struct Nimbus {
     address: SocketAddr,
     /// Dropped, they end what they are for.
@@ -78,8 +82,6 @@ pub struct Nimbus {
     process: JoinHandle<()>,
     server: JoinHandle<()>,
     verifying: JoinHandle<()>,
-    /// Locked, so that no other Nimbus has this folder, and with it the id.
-    folder: File,
 }
 
 /// How long a stop waits for requests that are under way.
@@ -110,7 +112,11 @@ impl Nimbus {
         let (stop_process, process_stops) = oneshot::channel();
         let (stop_server, server_stops) = oneshot::channel();
         let process = Process::new(config, me, Arc::new(board), Arc::clone(&blobs), clock);
-        let process = tokio::spawn(process.run(received_requests, process_stops));
+        let process = tokio::spawn(async move {
+            process.run(received_requests, process_stops).await;
+            // Locked until then, so that no other Nimbus has this folder, and with it the id.
+            drop(folder);
+        });
         // Damage is found before anybody asks for what is damaged.
         let verifying = tokio::spawn(async move {
             for hash in blobs.unverified() {
@@ -126,7 +132,7 @@ impl Nimbus {
             }
         });
         tracing::info!("Nimbus listens at {address}");
-        Ok(Nimbus { address, stop_process, stop_server, process, server, verifying, folder })
+        Ok(Nimbus { address, stop_process, stop_server, process, server, verifying })
     }
 
     /// Where its HTTP API listens.
@@ -134,19 +140,27 @@ impl Nimbus {
         self.address
     }
 
+    /// Waits until it has ended without being told to, which is a fault of ours: its process should end too, so that another
+    /// Nimbus can lead. Cancel-safe.
+    pub async fn failed(&mut self) {
+        let _ = (&mut self.process).await;
+    }
+
     /// Gives the lead back, and ends: what is under way may take two seconds.
     pub async fn stop(self) {
-        let Nimbus { stop_process, stop_server, process, mut server, verifying, folder, .. } = self;
+        let Nimbus { stop_process, stop_server, process, mut server, verifying, .. } = self;
         drop(stop_server);
         drop(stop_process);
-        let _ = process.await;
+        // A handle that has told of its end must not be asked again.
+        if !process.is_finished() {
+            let _ = process.await;
+        }
         if timeout(STOP_GRACE, &mut server).await.is_err() {
             server.abort();
             let _ = server.await;
         }
         verifying.abort();
         let _ = verifying.await;
-        drop(folder);
     }
 }
 

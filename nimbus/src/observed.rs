@@ -142,8 +142,12 @@ impl Observed {
         });
         let direct = direct.map(|(report, at_ms)| (report, now_ms.saturating_sub(*at_ms)));
         let report = told.into_iter().chain(direct).max_by_key(|(report, _)| (report.life, report.number));
-        // A slot that still has another's worker says nothing of this one.
-        let state = found.filter(|slot| worker.is_some() || slot.worker.is_none()).map(|slot| slot.state);
+        // A slot that still has another's worker says nothing of this one, nor does word that is older than the worker's own.
+        let is_newer = |age_ms: u64| reported.is_none_or(|reported| now_ms.saturating_sub(reported.at_ms) > age_ms);
+        let state = match direct {
+            Some((_, age_ms)) if is_newer(age_ms) => Some(SlotState::Running),
+            _ => found.filter(|slot| worker.is_some() || slot.worker.is_none()).map(|slot| slot.state),
+        };
         Seen { slot: state, worker, report }
     }
 
@@ -224,12 +228,17 @@ impl Observed {
         self.gone.remove(id);
     }
 
-    /// Only these topologies and machines are there.
+    /// Only these topologies are there.
     pub(crate) fn retain(&mut self, topologies: &BTreeSet<&TopologyId>) {
         let heard = self.direct.keys().chain(self.gone.keys());
         let gone: Vec<TopologyId> = heard.filter(|id| !topologies.contains(id)).cloned().collect();
         gone.iter().for_each(|id| self.forget(id));
-        let known: BTreeSet<SupervisorId> = self.machines.ids().cloned().collect();
+    }
+
+    /// Which Supervisors have their record now, and which machines plans name: of others that are dead nothing is kept.
+    pub(crate) fn known_machines(&mut self, recorded: &BTreeSet<SupervisorId>, planned: &BTreeSet<SupervisorId>) {
+        self.machines.known(recorded, planned);
+        let known: BTreeSet<&SupervisorId> = self.machines.ids().collect();
         self.reports.retain(|id, _| known.contains(id));
     }
 }

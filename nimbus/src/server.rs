@@ -256,7 +256,7 @@ fn blob_hash(text: &str) -> Result<BlobHash, Refusal> {
     text.parse().map_err(|bad| bad_request(&bad))
 }
 
-/// Reads a body of at most `most` bytes. An empty one is read as null.
+/// Reads a body of at most `most` bytes.
 async fn parse<T: DeserializeOwned>(what: &str, body: Body, most: usize) -> Result<T, Refusal> {
     let body = match to_bytes(body, most).await {
         Ok(body) => body,

@@ -95,9 +95,11 @@ impl Process {
             (Some(record), None) => record.slots.clone(),
             (None, None) => used.iter().copied().collect(),
         };
-        let host = reported.map(|reported| reported.report.host.clone()).or(record.map(|record| record.host.clone()));
-        let version =
-            reported.map(|reported| reported.report.version.clone()).or(record.map(|record| record.version.clone()));
+        let host =
+            reported.map(|reported| reported.report.host.clone()).or_else(|| record.map(|record| record.host.clone()));
+        let version = reported
+            .map(|reported| reported.report.version.clone())
+            .or_else(|| record.map(|record| record.version.clone()));
         MachineSummary {
             id: id.clone(),
             host: host.or(planned_host).unwrap_or_default(),
@@ -127,16 +129,13 @@ impl Process {
         let tasks = graph.map_or(0, |graph| graph.components.iter().map(|component| component.tasks).sum());
         let version =
             graph.and_then(|graph| graph.graph.config.get("topology.version")).filter(|value| !value.is_null());
-        let broken = self.why_broken(topology);
+        let broken = self.why_broken(topology).filter(|_| !topology.is_killed());
         TopologySummary {
             id: id.clone(),
             name: record.name.clone(),
             owner: record.owner.clone(),
-            status: match (&broken, topology.is_killed()) {
-                (Some(_), false) => StatusWord::Broken,
-                _ => lifecycle::word(&record.status),
-            },
-            reason: self.reason(id, topology).or(broken),
+            status: if broken.is_some() { StatusWord::Broken } else { lifecycle::word(&record.status) },
+            reason: broken.or_else(|| self.reason(id, topology)),
             uptime_ms: epoch_ms().saturating_sub(record.submitted_ms),
             tasks,
             executors,
@@ -236,7 +235,7 @@ impl Process {
             host: planned.slot.as_ref().map(|slot| slot.host.clone()),
             port: planned.slot.as_ref().map(|slot| slot.port),
             slot: seen.slot,
-            life: report.map(|report| report.life).or(seen.worker.map(|worker| worker.life)),
+            life: report.map(|report| report.life).or_else(|| seen.worker.map(|worker| worker.life)),
             pid: report.map(|report| report.pid),
             stage: report.map(|report| report.stage),
             uptime_ms: report.map(|report| report.uptime_us / 1000 + age.unwrap_or(0)),
@@ -294,5 +293,28 @@ pub(crate) fn unreadable_summary(id: &TopologyId, topology: &Unreadable) -> Topo
         topology_version: None,
         runtime_version: String::new(),
         plan: PlanVersion(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let shown = |value: Value| hidden(&serde_json::from_value(value).unwrap());
+        let found = shown(json!({
+            "storm.zookeeper.auth.payload": "user:hush", "my.Password": 7, "api-token": ["hush"], "empty.secret": null,
+            "sink": {"url": "http://x", "credentials": {"user": "u"}}, "list": [{"passwd": "hush", "port": 1}], "a.b": "c",
+        }));
+        assert_eq!(
+            serde_json::to_value(found).unwrap(),
+            json!({
+                "storm.zookeeper.auth.payload": "*****", "my.Password": "*****", "api-token": "*****", "empty.secret": null,
+                "sink": {"url": "http://x", "credentials": "*****"}, "list": [{"passwd": "*****", "port": 1}], "a.b": "c",
+            })
+        );
     }
 }

@@ -78,6 +78,7 @@ impl Follower {
                 }
             };
             tokio::select! {
+                biased;
                 () = topologies.changed() => {}
                 () = plans.changed() => {}
                 _ = self.board.session_changed(session) => {}
@@ -118,11 +119,12 @@ async fn read(board: &Board, me: &SupervisorId, known: &mut Known) -> Result<See
             }
         };
         match topology(board, me, &id, known.remove(&id)).await {
-            Ok(Some((version, followed))) => {
+            Ok(Found::Here(version, followed)) => {
                 kept.insert(id.clone(), (version, followed.clone()));
                 seen.here.insert(id, followed);
             }
-            Ok(None) => {}
+            Ok(Found::Elsewhere) => drop(seen.elsewhere.insert(id)),
+            Ok(Found::Gone) => {}
             Err(ReadError::Store(error)) => return Err(error),
             Err(error @ ReadError::Unreadable { .. }) => drop(seen.unreadable.insert(id, error.to_string())),
         }
@@ -131,27 +133,33 @@ async fn read(board: &Board, me: &SupervisorId, known: &mut Known) -> Result<See
     Ok(seen)
 }
 
-/// One topology, if it has something here.
+/// What there is of a topology.
+enum Found {
+    Here(PlanVersion, Arc<Followed>),
+    Elsewhere,
+    Gone,
+}
+
 async fn topology(
     board: &Board,
     me: &SupervisorId,
     id: &TopologyId,
     known: Option<(PlanVersion, Arc<Followed>)>,
-) -> Result<Option<(PlanVersion, Arc<Followed>)>, ReadError> {
-    let Some(head) = board.read::<PlanHead>(&paths::plan_head(id)).await? else { return Ok(None) };
+) -> Result<Found, ReadError> {
+    let Some(head) = board.read::<PlanHead>(&paths::plan_head(id)).await? else { return Ok(Found::Gone) };
     if !head.record.parts.contains_key(me) {
-        return Ok(None);
+        return Ok(Found::Elsewhere);
     }
-    let Some(topology) = board.read::<Topology>(&paths::topology(id)).await? else { return Ok(None) };
+    let Some(topology) = board.read::<Topology>(&paths::topology(id)).await? else { return Ok(Found::Gone) };
     let topology = topology.record;
     if let Some((version, followed)) = known.filter(|(version, _)| *version == head.record.version) {
         if followed.topology == topology {
-            return Ok(Some((version, followed)));
+            return Ok(Found::Here(version, followed));
         }
-        return Ok(Some((version, Arc::new(Followed { topology, ..Followed::clone(&followed) }))));
+        return Ok(Found::Here(version, Arc::new(Followed { topology, ..Followed::clone(&followed) })));
     }
-    let Some(plan) = plans::read(board, id).await? else { return Ok(None) };
-    let Some(part) = plan.parts.get(me) else { return Ok(None) };
+    let Some(plan) = plans::read(board, id).await? else { return Ok(Found::Gone) };
+    let Some(part) = plan.parts.get(me) else { return Ok(Found::Elsewhere) };
     let path = paths::secret(id);
     let Some(secret) = board.read::<TopologySecret>(&path).await? else {
         // Damage, or a removal that is under way and tells of its next step.
@@ -164,5 +172,5 @@ async fn topology(
     let slots = part.workers.iter().filter_map(|(worker, at)| placed((*worker, at))).collect();
     let placement = plan.placement();
     let followed = Followed { topology, placement, slots, secret: secret.record.secret };
-    Ok(Some((plan.head.version, Arc::new(followed))))
+    Ok(Found::Here(plan.head.version, Arc::new(followed)))
 }

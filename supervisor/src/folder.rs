@@ -358,18 +358,101 @@ fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, String> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let bad = |why: String| format!("{} cannot be read: {why}", path.display());
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(bad(in_words(&error))),
+        Err(error) => return Err(format!("{} cannot be read: {}", path.display(), in_words(&error))),
     };
-    let Format { format } = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    worker_api::check_format("Supervisor's file", FORMAT, format).map_err(|error| bad(error.to_string()))?;
-    let filed: Filed<T> = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    Ok(Some(filed.content))
+    match worker_api::read_json::<Filed<T>>("Supervisor's file", FORMAT, &bytes) {
+        Ok(filed) => Ok(Some(filed.content)),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nimbus_api::machine::WorkerEnd;
+    use worker_api::ids::{PlanVersion, WorkerIndex};
+
+    use super::*;
+
+    fn end(incarnation: u64) -> WorkerEnd {
+        WorkerEnd {
+            incarnation: Incarnation(incarnation),
+            ended_ms: 1_700_000_000_000,
+            lived_ms: 20,
+            cause: "killed by SIGKILL".to_owned(),
+            last_lines: vec!["last".to_owned()],
+            last_report: None,
+        }
+    }
+
+    fn resident(topology: &str, incarnation: u64) -> Resident {
+        let of = Assignment { topology: topology.parse().unwrap(), worker: WorkerIndex(2), plan: PlanVersion(5) };
+        Resident { of, incarnation: Incarnation(incarnation) }
+    }
+
+    #[test]
+    fn a_slots_record_is_written_as_it_always_was() {
+        let mut record = SlotRecord::default();
+        record.begin(resident("words-1-1", 7));
+        record.end(end(7));
+        record.begin(resident("words-1-1", 8));
+        let folder = tempfile::TempDir::new().unwrap();
+        let folder = Folder::open(folder.path()).unwrap();
+        assert_eq!(folder.slot_record(Port(6700)).unwrap(), SlotRecord::default());
+        folder.write_slot_record(Port(6700), &record).unwrap();
+        let written = fs::read_to_string(folder.slot(Port(6700)).join("record.json")).unwrap();
+        let compact: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(
+            compact.to_string(),
+            r#"{"content":{"ends":[{"cause":"killed by SIGKILL","ended_ms":1700000000000,"incarnation":7,"last_lines":["last"],"#
+                .to_owned()
+                + r#""last_report":null,"lived_ms":20}],"incarnation":8,"of":{"plan":5,"topology":"words-1-1","worker":2},"#
+                + r#""resident":{"incarnation":8,"of":{"plan":5,"topology":"words-1-1","worker":2}},"restarts":1},"format":1}"#
+        );
+        assert_eq!(folder.slot_record(Port(6700)).unwrap(), record);
+        assert_eq!(folder.slots().unwrap(), [Port(6700)]);
+    }
+
+    #[test]
+    fn ends_are_of_one_worker_and_the_last_ones() {
+        let mut record = SlotRecord::default();
+        for incarnation in 1..=12 {
+            record.begin(resident("words-1-1", incarnation));
+            record.end(end(incarnation));
+        }
+        let kept: Vec<u64> = record.ends.iter().map(|end| end.incarnation.0).collect();
+        assert_eq!((kept, record.restarts), ((3..=12).collect(), 12));
+        record.begin(resident("other-1-1", 13));
+        assert_eq!((record.ends.len(), record.restarts, record.incarnation), (0, 0, Incarnation(13)));
+        record.forget();
+        assert_eq!(record, SlotRecord { incarnation: Incarnation(13), ..SlotRecord::default() });
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_put_aside_and_lives_count_on() {
+        let root = tempfile::TempDir::new().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        folder.slot_record(Port(1)).unwrap();
+        let path = folder.slot(Port(1)).join("record.json");
+        for damaged in ["{", r#"{"format":2,"content":{}}"#] {
+            fs::write(&path, damaged).unwrap();
+            let record = folder.slot_record(Port(1)).unwrap();
+            assert!(record.incarnation > Incarnation(1_700_000_000_000) && record.of.is_none(), "{record:?}");
+            assert_eq!(fs::read_to_string(path.with_file_name("record.json.unreadable")).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn an_id_is_made_once_and_fits_every_host() {
+        let root = tempfile::TempDir::new().unwrap();
+        let folder = Folder::open(root.path()).unwrap();
+        let id = folder.id("fe80::1%eth0.example").unwrap();
+        assert_eq!(folder.id("renamed").unwrap(), id);
+        assert!(id.as_str().ends_with("-fe80--1-eth0-example") && id.as_str().len() == 57, "{id}");
+        fs::write(root.path().join("id"), "../x").unwrap();
+        let why = folder.id("renamed").unwrap_err();
+        assert!(why.ends_with("if you remove the file, this Supervisor becomes another machine"), "{why}");
+    }
 }

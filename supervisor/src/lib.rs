@@ -98,7 +98,7 @@ impl Supervisor {
     pub async fn start(config: SupervisorConfig, store: Arc<dyn Store>) -> Result<Supervisor, SupervisorError> {
         let started = tokio::task::spawn_blocking(move || prepare(config, store)).await;
         let prepared = started.map_err(|error| SupervisorError(error.to_string()))?.map_err(SupervisorError)?;
-        Ok(prepared.run().map_err(SupervisorError)?)
+        prepared.run().map_err(SupervisorError)
     }
 
     /// Who it is: made at its first start, kept in its folder.

@@ -32,6 +32,7 @@ use crate::blobs::{Blobs, Fetched};
 use crate::clock;
 use crate::cluster;
 use crate::folder::{Folder, SlotRecord};
+use crate::keeper::Record;
 use crate::launcher::{LaunchError, Launcher, Start, take_end};
 use crate::process::{Process, Signal};
 use crate::reconcile::{Followed, Following, Seen, Wants, follow, wants};
@@ -104,7 +105,11 @@ pub(crate) struct Machine {
     has_seen: bool,
     /// Topologies whose records cannot be read, here or there.
     unreadable: BTreeMap<TopologyId, String>,
-    /// Topologies that could not be written down, or not cleaned up.
+    /// Topologies that have a plan and nothing here.
+    elsewhere: BTreeSet<TopologyId>,
+    /// Topologies that are followed, and not yet written down as they are.
+    unwritten: BTreeSet<TopologyId>,
+    /// Why a topology is not written down, or not cleaned up.
     disk: BTreeMap<TopologyId, String>,
     missing: BTreeMap<BlobHash, String>,
     unwanted: BTreeMap<TopologyId, String>,
@@ -154,6 +159,8 @@ impl Machine {
             following,
             has_seen: false,
             unreadable: unreadable.into_iter().collect(),
+            elsewhere: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
             disk: BTreeMap::new(),
             missing: BTreeMap::new(),
             unwanted: BTreeMap::new(),
@@ -241,6 +248,7 @@ impl Machine {
             let gap = if self.urgent { REPORT_GAP } else { REPORT };
             if reported.is_none_or(|at| now >= at + gap) {
                 reported = Some(now);
+                self.write_down().await;
                 self.urgent = false;
                 let report = self.report();
                 self.reports.send_replace(Some(Arc::new(report)));
@@ -338,15 +346,20 @@ impl Machine {
         }
         self.missing.remove(&hash);
         self.blobs.arrived(&hash);
+        self.start_fetched().await;
+    }
+
+    /// Starts what has all its files here, and fetches what is missing.
+    async fn start_fetched(&mut self) {
         let fetching = |(port, place): (&Port, &Place)| match place.slot.phase() {
             Phase::Fetching(of) => Some((*port, of.topology.clone())),
             _ => None,
         };
         let ports: Vec<_> = self.places.iter().filter_map(fetching).collect();
         for (port, topology) in ports {
-            let Some(followed) = self.following.get(&topology) else { continue };
-            let blobs = followed.blobs();
-            if blobs.contains_key(&hash) && self.blobs.want(&blobs) {
+            if let Some(followed) = self.following.get(&topology)
+                && self.blobs.want(&followed.blobs())
+            {
                 self.step(port, Event::FilesReady).await;
             }
         }
@@ -377,33 +390,44 @@ impl Machine {
     async fn follow(&mut self, seen: &Seen) {
         self.has_seen = true;
         self.unreadable.clone_from(&seen.unreadable);
+        self.elsewhere.clone_from(&seen.elsewhere);
         let after = follow(&self.following, seen);
-        for (id, followed) in &after {
-            if self.following.get(id).is_some_and(|before| before == followed) && !self.disk.contains_key(id) {
-                continue;
-            }
-            self.left.insert(id.clone());
-            let (folder, followed) = (self.folder.clone(), followed.clone());
-            match on_disk(move || folder.write_followed(&followed)).await {
-                Ok(()) => drop(self.disk.remove(id)),
-                Err(why) => {
-                    tracing::error!("{why}");
-                    self.disk.insert(id.clone(), why);
-                }
-            }
-        }
+        let changed = after.iter().filter(|(id, followed)| self.following.get(*id) != Some(*followed));
+        self.unwritten.extend(changed.map(|(id, _)| id.clone()));
+        self.left.extend(after.keys().cloned());
         self.following = after;
+        self.write_down().await;
         let needed = self.following.values().flat_map(|followed| followed.blobs().into_keys()).collect();
         self.blobs.keep(&needed);
         self.missing.retain(|hash, _| needed.contains(hash));
         self.urgent = true;
+        // What it was fetched for may not have been known until now.
+        self.start_fetched().await;
+    }
+
+    /// Writes down what is followed; what cannot be written now is tried again.
+    async fn write_down(&mut self) {
+        for id in std::mem::take(&mut self.unwritten) {
+            let Some(followed) = self.following.get(&id).cloned() else { continue };
+            let folder = self.folder.clone();
+            match on_disk(move || folder.write_followed(&followed)).await {
+                Ok(()) => drop(self.disk.remove(&id)),
+                Err(why) => {
+                    if self.disk.insert(id.clone(), why.clone()).as_ref() != Some(&why) {
+                        tracing::error!("{why}");
+                        self.urgent = true;
+                    }
+                    self.unwritten.insert(id);
+                }
+            }
+        }
     }
 
     /// Brings slots, leftovers and answers in step with what is known.
     async fn settle(&mut self) {
         let configured = self.config.slots.iter().copied().collect();
         let inside = |(port, place): (&Port, &Place)| {
-            let of = place.slot.resident().map(|resident| &resident.of).or(place.slot.wanted());
+            let of = place.slot.resident().map(|resident| &resident.of).or_else(|| place.slot.wanted());
             of.map(|of| (*port, of.clone()))
         };
         let inside: BTreeMap<Port, Assignment> = self.places.iter().filter_map(inside).collect();
@@ -430,6 +454,10 @@ impl Machine {
 
     /// Removes what is left of topologies that are gone.
     async fn clean_up(&mut self) {
+        if let Err(why) = self.forget_ends().await {
+            // What is known of it is forgotten; the file says so with the next record.
+            tracing::warn!("{why}");
+        }
         let stays = |id: &TopologyId| self.following.contains_key(id) || self.unreadable.contains_key(id);
         let used = |id: &TopologyId| self.places.values().any(|place| place.slot.has_of(id));
         let over: Vec<TopologyId> = self.left.iter().filter(|id| !stays(id) && !used(id)).cloned().collect();
@@ -452,22 +480,38 @@ impl Machine {
     }
 
     async fn forget(&mut self, id: &TopologyId) -> Result<(), String> {
-        let of = |place: &Place| place.record.of.as_ref().is_some_and(|of| of.topology == *id);
-        let mut records = Vec::new();
-        for (port, place) in self.places.iter_mut().filter(|(_, place)| of(place)) {
-            place.record.forget();
-            place.report = None;
-            place.heard = None;
-            records.push((*port, place.record.clone()));
-        }
         let (folder, id, work) = (self.folder.clone(), id.clone(), self.config.workers_folder.join(id.as_str()));
+        on_disk(move || {
+            work_folder::remove(&work)?;
+            folder.remove_followed(&id)
+        })
+        .await
+    }
+
+    /// How a topology's workers ended is kept until it has no plan any more, here or elsewhere.
+    async fn forget_ends(&mut self) -> Result<(), String> {
+        let mut records = Vec::new();
+        for (port, place) in &mut self.places {
+            let Some(id) = place.record.of.as_ref().map(|of| &of.topology) else { continue };
+            let stays =
+                self.following.contains_key(id) || self.unreadable.contains_key(id) || self.elsewhere.contains(id);
+            if !stays && !place.slot.has_of(id) {
+                place.record.forget();
+                (place.report, place.heard) = (None, None);
+                records.push((*port, place.record.clone()));
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.urgent = true;
+        let folder = self.folder.clone();
         on_disk(move || {
             for (port, record) in records {
                 folder.remove_report(port);
                 folder.write_slot_record(port, &record)?;
             }
-            work_folder::remove(&work)?;
-            folder.remove_followed(&id)
+            Ok(())
         })
         .await
     }
@@ -481,7 +525,7 @@ impl Machine {
             let id = &resident.of.topology;
             let followed = self.following.get(id).filter(|_| place.slot.keeps());
             let newer = |followed: &&Arc<Followed>| followed.placement.version > report.placement;
-            let gone = self.gone.get(id).into_iter().flatten();
+            let gone = self.gone.get(id).into_iter().flatten().filter(|(worker, _)| **worker != resident.of.worker);
             let answer = Answer {
                 format: ANSWER_FORMAT,
                 slot: if place.slot.keeps() { SlotWord::Kept } else { SlotWord::Gone },
@@ -647,9 +691,11 @@ impl Machine {
         place.peer = None;
         place.told = None;
         let last_report = place.report.take().filter(|report| report.life == resident.life());
-        let unknown = || {
-            "nobody saw how it ended: its keeper was killed too, or the machine fell, or it was never started"
-                .to_owned()
+        let unknown = || match Record::read(&self.folder.slot(port)) {
+            Ok(Some(record)) if record.incarnation == resident.incarnation => {
+                "nobody saw how it ended: its keeper was killed too, or the machine fell".to_owned()
+            }
+            _ => "it was not started: its Supervisor ended just before".to_owned(),
         };
         let (ended_ms, said, last_lines) = match end {
             Some(end) => (end.ended_ms, Some(end.cause), end.last_lines),
@@ -739,7 +785,7 @@ fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotRepor
         Phase::BackingOff { .. } => SlotState::BackingOff,
         Phase::PortTaken { .. } | Phase::Held { .. } => SlotState::Blocked,
     };
-    let of = slot.resident().map(|resident| &resident.of).or(slot.wanted()).or(record.of.as_ref());
+    let of = slot.resident().map(|resident| &resident.of).or_else(|| slot.wanted()).or(record.of.as_ref());
     let worker = of.map(|of| {
         let known = record.is_of(of);
         let incarnation = slot.resident().map_or(record.incarnation, |resident| resident.incarnation);

@@ -40,13 +40,15 @@ pub(crate) struct Placed {
 /// What is followed, by topology.
 pub(crate) type Following = BTreeMap<TopologyId, Arc<Followed>>;
 
-/// What the cluster state says of the topologies that have something here. Who is not in it has nothing here.
+/// What the cluster state says of the topologies. Who is not in it is gone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
     /// Those that can be read.
     pub(crate) here: Following,
     /// Those that cannot, and why: what is followed of them stays.
     pub(crate) unreadable: BTreeMap<TopologyId, String>,
+    /// Those that have a plan, and nothing here: how their workers here ended is kept.
+    pub(crate) elsewhere: BTreeSet<TopologyId>,
 }
 
 impl Followed {

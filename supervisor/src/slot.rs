@@ -221,7 +221,11 @@ impl Slot {
 
     /// Whether this is the life that lives here; any other one has no slot.
     pub(crate) fn knows(&self, resident: &Resident) -> bool {
-        self.resident() == Some(resident)
+        match &self.phase {
+            // Its start was given up, and happened.
+            Phase::Held { of, .. } => resident.of == *of && resident.incarnation == self.incarnation,
+            _ => self.resident() == Some(resident),
+        }
     }
 
     /// Whether who lives here keeps the slot.
@@ -354,20 +358,26 @@ impl Slot {
     }
 
     fn heard(&mut self, from: &Resident, now: Duration) -> Vec<Effect> {
+        if !self.knows(from) {
+            return Vec::new();
+        }
         match &mut self.phase {
-            Phase::Launching(resident) | Phase::Starting { resident, .. } if resident == from => {
-                let resident = resident.clone();
+            Phase::Launching(_) | Phase::Starting { .. } | Phase::Held { .. } => {
                 let look = now + RUNNING_LOOK;
-                self.phase = Phase::Running { resident, since: now, heard: now, connected: true, look };
+                self.phase = Phase::Running { resident: from.clone(), since: now, heard: now, connected: true, look };
                 self.trouble = None;
                 self.stop_unwanted(now)
             }
-            Phase::Running { resident, heard, connected, .. } if resident == from => {
+            Phase::Running { heard, connected, .. } => {
                 *heard = now;
                 *connected = true;
                 Vec::new()
             }
-            _ => Vec::new(),
+            Phase::Stopping { .. }
+            | Phase::Empty
+            | Phase::Fetching(_)
+            | Phase::BackingOff { .. }
+            | Phase::PortTaken { .. } => Vec::new(),
         }
     }
 
@@ -414,7 +424,10 @@ impl Slot {
             }
         };
         let end = end.filter(|end| end.incarnation == resident.incarnation);
-        let lived = end.as_ref().map_or(now.saturating_sub(since), |end| Duration::from_millis(end.lived_ms));
+        let lived = match &end {
+            Some(end) => Duration::from_millis(end.lived_ms),
+            None => now.saturating_sub(since),
+        };
         let of = resident.of.clone();
         let mut effects = vec![Effect::Ended(Ended { resident, verdict, end, lived })];
         effects.extend(if self.wanted.as_ref() == Some(&of) {

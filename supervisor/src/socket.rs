@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rand::TryRng;
-use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -26,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec};
+use worker_api::Unreadable;
 use worker_api::answer::{ANSWER_FORMAT, Answer, Slot, Spouts};
 use worker_api::report::{REPORT_FORMAT, Report};
 
@@ -177,14 +177,14 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
                 Some(Err(error)) => return Err(format!("process {pid} sent no report: {error}")),
             };
             hello = false;
-            match parse(&line) {
+            match worker_api::read_json("report", REPORT_FORMAT, line.as_bytes()) {
                 Ok(report) => {
                     if incoming.send(Incoming::Report(peer.clone(), Box::new(report))).await.is_err() {
                         return Ok(None);
                     }
                 }
-                Err(Refused::Format(why)) => return Ok(Some(format!("process {pid}: {why}"))),
-                Err(Refused::Garbled(why)) => return Err(format!("process {pid} sent no report: {why}")),
+                Err(Unreadable::WrongFormat(why)) => return Ok(Some(format!("process {pid}: {why}"))),
+                Err(why @ Unreadable::Malformed { .. }) => return Err(format!("process {pid}: {why}")),
             }
         }
     };
@@ -199,6 +199,7 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
         }
     };
     let refused = tokio::select! {
+        biased;
         end = reading => end?,
         () = writing => None,
     };
@@ -213,20 +214,4 @@ async fn send(to: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     to.write_all(&line).await
-}
-
-enum Refused {
-    Format(String),
-    Garbled(String),
-}
-
-fn parse(line: &str) -> Result<Report, Refused> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let garbled = |error: serde_json::Error| Refused::Garbled(error.to_string());
-    let Format { format } = serde_json::from_str(line).map_err(garbled)?;
-    worker_api::check_format("report", REPORT_FORMAT, format).map_err(|error| Refused::Format(error.to_string()))?;
-    serde_json::from_str(line).map_err(garbled)
 }

@@ -21,6 +21,9 @@ const SEAM: &str = "worker/src/seam.rs";
 
 /// State machines: functions of (state, event, now, random).
 const PURE: &[&str] = &[
+    "cluster-state/src/transaction.rs",
+    "supervisor/src/reconcile.rs",
+    "supervisor/src/slot.rs",
     "worker/src/acking/pending.rs",
     "worker/src/acking/window.rs",
     "worker/src/transfer/handshake.rs",
@@ -29,7 +32,7 @@ const PURE: &[&str] = &[
 ];
 
 /// Where a map whose order differs from run to run needs a reason.
-const ORDERED: &str = "worker/src";
+const ORDERED: &[&str] = &["cluster-state/src", "worker/src"];
 
 /// Folders of programs that must not compile: samples, not modules.
 const COMPILE_FAIL: &[&str] = &["compile-fail", "compile_fail", "ui"];
@@ -207,7 +210,7 @@ fn problems(path: &str, text: &str, tokens: &Tokens, is_test_file: bool) -> Vec<
         }
         let has_no_order = matches!(last, "HashMap" | "HashSet" | "AHashMap" | "AHashSet") && parts.len() > 1;
         let gives_its_reason = text.lines().nth(place.line - 1).is_some_and(|line| line.contains("// order:"));
-        if is_below(path, ORDERED) && has_no_order && !gives_its_reason {
+        if ORDERED.iter().any(|folder| is_below(path, folder)) && has_no_order && !gives_its_reason {
             let advice = "use a BTreeMap or a Vec, or say `// order: WHY` on this line";
             problems.push((place.line, format!("the order of a `{}` differs from run to run: {advice}", last)));
         }
@@ -550,6 +553,7 @@ mod tests {
     fn a_map_without_order_gives_its_reason() {
         refused(WORKER, "use std::collections::{BTreeMap, HashMap};", "the order of a `HashMap`");
         refused(WORKER, "use ahash::AHashSet;", "the order of a `AHashSet`");
+        refused("cluster-state/src/memory.rs", "use std::collections::HashMap;", "the order of a `HashMap`");
         accepted(WORKER, "use std::collections::HashMap; // order: only looked up, never walked");
         accepted("baseline/src/hop.rs", "use std::collections::HashMap;");
     }

@@ -13,9 +13,6 @@ use crate::workspace::Workspace;
 pub(crate) struct Options {
     #[command(subcommand)]
     verb: Verb,
-    /// Port on 127.0.0.1
-    #[arg(long, default_value_t = 2181, global = true)]
-    port: u16,
     /// Where its data, its log and its pid lie [default: `zookeeper` in cargo's target folder]
     #[arg(long, global = true)]
     folder: Option<PathBuf>,
@@ -24,7 +21,11 @@ pub(crate) struct Options {
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Install it if it is not there, start it, wait until it answers, print `HOST:PORT`, and leave it running
-    Start,
+    Start {
+        /// Port on 127.0.0.1
+        #[arg(long, default_value_t = 2181)]
+        port: u16,
+    },
     /// End it; its data stays
     Stop,
     /// Print `HOST:PORT` if it runs, else `stopped` and fail
@@ -35,22 +36,23 @@ enum Verb {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let folder = options.folder.clone().unwrap_or_else(|| workspace.target.join("zookeeper"));
     let folder = std::path::absolute(&folder).with_context(|| format!("finding the folder {}", folder.display()))?;
-    let server = Server::new(folder, options.port);
+    let last = Server::in_folder(folder.clone());
     match options.verb {
-        Verb::Start => {
+        Verb::Start { port } => {
+            let server = Server::new(folder, port);
             server.start()?;
             println!("{}", server.address());
             Ok(true)
         }
         Verb::Stop => {
-            server.stop()?;
+            last.as_ref().map_or(Ok(()), Server::stop)?;
             println!("stopped");
             Ok(true)
         }
         Verb::Status => {
-            let answers = server.answers();
-            println!("{}", if answers { server.address() } else { "stopped".to_owned() });
-            Ok(answers)
+            let running = last.filter(Server::answers);
+            println!("{}", running.as_ref().map_or_else(|| "stopped".to_owned(), Server::address));
+            Ok(running.is_some())
         }
     }
 }

@@ -38,6 +38,13 @@ impl Server {
         Server { folder, port }
     }
 
+    /// The server that was last started in `folder`, if there was one.
+    pub fn in_folder(folder: PathBuf) -> Option<Self> {
+        let configuration = fs::read_to_string(folder.join("zoo.cfg")).ok()?;
+        let port = configuration.lines().find_map(|line| line.strip_prefix("clientPort="))?.parse().ok()?;
+        Some(Server { folder, port })
+    }
+
     /// On a port that nobody listens on now.
     pub(crate) fn on_free_port(folder: PathBuf) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -62,7 +69,8 @@ impl Server {
         Process::read(&self.pid_file()).is_some() && self.is_the_one_that_answers()
     }
 
-    /// Starts it to run on by itself, and waits until it answers; nothing if it does already.
+    /// Starts it to run on by itself, and waits until it answers; nothing if it does already. One that was started in its folder
+    /// for another port is ended first.
     ///
     /// # Errors
     /// If Java or Maven is missing, its port is taken, or it does not start.
@@ -221,8 +229,11 @@ mod tests {
         server.start().unwrap();
         assert!(server.answers());
         let noted = fs::read_to_string(folder.path().join("pid")).unwrap();
+        let found = Server::in_folder(folder.path().to_owned()).unwrap();
+        assert_eq!((found.address(), found.answers()), (server.address(), true));
         server.start().unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("pid")).unwrap(), noted);
+        assert!(Server::in_folder(folder.path().join("other")).is_none());
         let other = Server::new(folder.path().join("other"), server.port);
         let refused = other.start().unwrap_err().to_string();
         assert_eq!(refused, format!("port {} is taken by another process: choose another", server.port));

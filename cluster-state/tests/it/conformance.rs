@@ -2,15 +2,19 @@
 //!
 //! Not here: what is special to one of them (`file`, `zookeeper`). Invariant: one text for all three.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use cluster_state::board::{Board, ReadError};
+use cluster_state::memory::Memory;
 use cluster_state::paths;
 use cluster_state::records::{Lead, Leader, NameTaken, Submissions};
 use cluster_state::store::{
     COMMIT_BYTES, Conflict, Op, Path, RECORD_BYTES, Session, Store, StoreError, Version, Versioned,
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, poll};
 use worker_api::ids::{BlobHash, NimbusId, SupervisorId, TopologyId, TopologyName};
 
 use crate::homes::{Home, TestSession, connected, eventually};
@@ -486,6 +490,28 @@ async fn the_board_settles_lost_answers(home: &Home) {
         assert_eq!(refused, conflict(&path, Conflict::Changed));
         assert_eq!(board.read::<Submissions>(&path).await.unwrap().unwrap().record, submissions(1));
         board.commit(board.change().delete(path.clone())).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_board_waits_for_the_store_to_settle() {
+    let memory = Memory::default();
+    let (session, other) = (memory.session(), memory.session());
+    let board = Board::new(session.clone(), "nimbus-1/a".into());
+    let path = paths::submissions();
+    for (happens, expected) in [(true, Ok(())), (false, conflict(&path, Conflict::Changed))] {
+        session.lose_next_answer(happens);
+        let mut commit = pin!(board.commit(board.change().create(path.clone(), submissions(1))));
+        assert_eq!(poll!(commit.as_mut()), Poll::Pending);
+        session.go_away();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(poll!(commit.as_mut()), Poll::Pending);
+        // Another one may be quicker.
+        let quicker = other.commit(vec![create(&path, "{}")]).await;
+        assert_eq!(quicker.is_ok(), !happens);
+        session.come_back();
+        assert_eq!(commit.await, expected);
+        other.commit(vec![delete(&path)]).await.unwrap();
     }
 }
 

@@ -108,6 +108,33 @@ async fn a_session_survives_a_killed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_session_has_lost_what_the_one_before_had() {
+    bounded(async {
+        let mut server = start().await;
+        let short = ZooKeeperConfig { session_timeout: Duration::from_secs(3), ..config(&server.address(), "/storm") };
+        let store = open(short).unwrap();
+        connected(&store).await;
+        store.commit(vec![Op::CreateEphemeral(paths::leader(), b"me".to_vec())]).await.unwrap();
+        server.kill().unwrap();
+        let is_given_up = async || match store.read(&paths::leader()).await {
+            Err(error) => error.to_string().contains("no ZooKeeper answers"),
+            Ok(_) => false,
+        };
+        eventually("the session is given up", is_given_up).await;
+        // A server that was down itself has forgotten no session.
+        server.restart().unwrap();
+        connected(&store).await;
+        let leader = store.read(&paths::leader()).await.unwrap();
+        match store.session().epoch {
+            1 => assert_eq!(leader.unwrap().value, b"me"),
+            2 => assert_eq!(leader, None),
+            epoch => panic!("session {epoch}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_holds_nobody_for_long() {
     bounded(async {
         let server = start().await;

@@ -8,6 +8,7 @@ mod async_bolts;
 mod backpressure;
 mod bounded;
 mod chaos;
+mod counts;
 mod finish;
 mod flow;
 mod groupings;

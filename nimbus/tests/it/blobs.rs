@@ -36,7 +36,7 @@ async fn an_upload_goes_on_where_it_was_left() {
     assert_eq!(client.blob_state(&hash).await.unwrap(), Some(BlobState::Complete(10)));
     assert_eq!(fixture.blob_files(), [hash.to_string()]);
 
-    for (from, expected) in [(0, &BLOB[..]), (7, &BLOB[7..])] {
+    for (from, expected) in [(0, BLOB), (7, &BLOB[7..])] {
         let mut came = Vec::new();
         assert_eq!(client.download(&hash, from, &mut came).await.unwrap(), expected.len() as u64);
         assert_eq!(came, expected);
@@ -197,4 +197,25 @@ async fn uploads_that_nobody_submits_expire() {
     let mut kept = vec![graph.to_string(), hash_of(EXECUTABLE).to_string()];
     kept.sort();
     assert_eq!((used.is_ok(), left), (true, kept));
+}
+
+#[tokio::test]
+async fn a_graph_that_was_lost_is_healed_by_an_upload() {
+    let fixture = Fixture::start().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let json = serde_json::to_vec(&graph()).unwrap();
+    let hash = hash_of(&json);
+    let Fixture { folder, memory, nimbus, .. } = fixture;
+    nimbus.stop().await;
+    std::fs::remove_file(folder.path().join(format!("nimbus/blobs/{hash}"))).unwrap();
+    let fixture = Fixture::go_on(folder, memory, |_| {}).await;
+    let shown = fixture.client.topology("t").await.unwrap();
+    assert_eq!((shown.summary.status, shown.graph.components.len()), (StatusWord::Broken, 0));
+    fixture.client.upload(&hash, 0, json.len() as u64, json.into()).await.unwrap();
+    let shown = eventually(|| async {
+        let shown = fixture.client.topology("t").await.unwrap();
+        (shown.summary.status == StatusWord::Active).then_some(shown)
+    })
+    .await;
+    assert_eq!((shown.summary.id, shown.graph.components.len()), (id, 2));
 }

@@ -70,7 +70,7 @@ async fn wrong_requests_are_refused_as_json() {
             "{\"name\": \"..\"}",
             "400 Bad Request",
             FailureKind::BadRequest,
-            "the submission cannot be read: the topology name `..` is not allowed: it must begin with a letter, a digit or `_` at line 1 column 13",
+            "the submission cannot be read: the topology name `..` is not allowed: it must begin with a letter, a digit or `_` at line 1 column 14",
         ),
         (
             "POST /v1/topologies/no/kill",

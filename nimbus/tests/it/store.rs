@@ -8,6 +8,7 @@ use cluster_state::records::{Leader, Topology};
 use cluster_state::store::{Op, Store};
 use cluster_state::{paths, plans};
 use nimbus_api::failure::FailureKind;
+use nimbus_api::machine::SlotState;
 use nimbus_api::submission::Kill;
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::Slot;
@@ -92,21 +93,25 @@ async fn a_lost_session_is_followed_by_another_lead_that_changes_no_plan() {
 #[tokio::test]
 async fn a_leader_whose_guard_is_gone_writes_nothing() {
     let fixture = Fixture::start().await;
-    fixture.submit("t").await.unwrap();
+    let id = fixture.submit("t").await.unwrap().id;
     let board = fixture.board();
-    let leader = board.read::<Leader>(&paths::leader()).await.unwrap().unwrap().record;
-    // Its session ended, and it has not heard of it yet.
-    board.commit(board.change().delete(paths::lead(&leader.token)).delete(paths::leader())).await.unwrap();
-    let refused = fixture.client.deactivate("t").await;
-    // Refused by the guard, or done under a new lead: never under the old one.
-    if let Err(error) = refused {
-        assert_eq!(refusal::<()>(Err(error)).0, FailureKind::NotLeader);
-    }
-    let next =
-        eventually(|| async { board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token) })
-            .await;
-    assert!(next != leader.token);
+    let leader = async || board.read::<Leader>(&paths::leader()).await.unwrap().map(|found| found.record.token);
+    let before = board.read::<Topology>(&paths::topology(&id)).await.unwrap().unwrap();
+    let token = leader().await.unwrap();
+    // As if its session had ended without its noticing.
+    board.commit(board.change().delete(paths::lead(&token))).await.unwrap();
+    let (kind, said) = refusal(fixture.client.deactivate("t").await);
+    assert_eq!(kind, FailureKind::NotLeader);
+    assert!(said.starts_with("this Nimbus does not lead any more: "), "{said}");
+    assert_eq!(board.read::<Topology>(&paths::topology(&id)).await.unwrap().unwrap(), before);
+    // It leads again under another guard, and then it writes.
+    eventually(|| async { leader().await.filter(|next| *next != token) }).await;
+    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
     assert_eq!(fixture.client.deactivate("t").await.unwrap().status, StatusWord::Inactive);
+    // A leader's record that is gone is made again, too.
+    let token = leader().await.unwrap();
+    board.commit(board.change().delete(paths::leader())).await.unwrap();
+    eventually(|| async { leader().await.filter(|next| *next != token) }).await;
 }
 
 #[tokio::test]
@@ -206,4 +211,61 @@ async fn a_thousand_submissions_and_kills_leave_no_record_and_no_blob() {
     assert_eq!(fixture.blob_files(), Vec::<String>::new());
     let count = board.read::<cluster_state::records::Submissions>(&paths::submissions()).await.unwrap().unwrap();
     assert_eq!(count.record.count, 1000);
+}
+
+#[tokio::test]
+async fn an_unreadable_plan_keeps_its_slots_and_can_be_killed() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701, 6702]).await;
+    machine.tell().await;
+    let id = fixture.submit("bad").await.unwrap().id;
+    let board = fixture.board();
+    plan(&board, &id, 1).await;
+    machine.tell().await;
+    let with_workers = machine.report().await;
+    let store = fixture.memory.session();
+    let path = paths::plan_head(&id);
+    let version = store.read(&path).await.unwrap().unwrap().version;
+    store.commit(vec![Op::Set(path, b"{}".to_vec(), version)]).await.unwrap();
+
+    let fixture = fixture.restart().await;
+    // The machine that the test plays has another client by now.
+    let mut other = Machine::new(&fixture, "m2", &[]).await;
+    fixture.client.report_machine(&with_workers.id, &with_workers).await.unwrap();
+    let shown = eventually(|| async { fixture.client.topology("bad").await.ok() }).await;
+    assert_eq!(shown.summary.status, StatusWord::Broken);
+    assert!(shown.summary.reason.unwrap().starts_with(&format!("the plan head at `plans/{id}/head` cannot be read: ")));
+    let next = fixture.submit("next").await.unwrap().id;
+    let planned = plan(&board, &next, 1).await.placement();
+    let ports: Vec<u16> = planned.addresses.iter().map(|address| address.as_ref().unwrap().port).collect();
+    assert_eq!(ports, [6702]);
+    // Its worker hears nothing that would end it.
+    let life = Life { plan: PlanVersion(1), incarnation: Incarnation(1) };
+    let answer = fixture.client.report_worker(&report(&id, WorkerIndex(0), Port(6700), life)).await.unwrap();
+    assert_eq!(answer.slot, Slot::Kept);
+
+    fixture.client.kill("bad", Kill { wait_secs: Some(0) }).await.unwrap();
+    eventually(|| async { board.children(&paths::plan(&id)).await.unwrap().is_empty().then_some(()) }).await;
+    let mut empty = with_workers.clone();
+    empty.topologies.clear();
+    empty.slots.values_mut().for_each(|slot| (slot.state, slot.worker) = (SlotState::Empty, None));
+    while fixture.client.topology("bad").await.is_ok() {
+        fixture.client.report_machine(&empty.id, &empty).await.unwrap();
+        other.tell().await;
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_leader_is_told() {
+    let (folder, memory) = (tempfile::tempdir().unwrap(), Memory::default());
+    let store = memory.session();
+    store.commit(vec![Op::Create(paths::leader(), b"?".to_vec())]).await.unwrap();
+    let fixture = Fixture::go_on(folder, memory, |_| {}).await;
+    let sentence = eventually(|| async { fixture.client.cluster().await.unwrap().cluster_state }).await;
+    assert!(sentence.starts_with("no Nimbus can lead: the leader record at `leader` cannot be read: "), "{sentence}");
+    let refused = refusal(fixture.client.kill("t", Kill::default()).await);
+    assert_eq!(refused, (FailureKind::NoClusterState, sentence));
+    // An operator removes it, as it says.
+    store.commit(vec![Op::Delete(paths::leader(), None)]).await.unwrap();
+    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
 }

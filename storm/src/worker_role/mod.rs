@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
@@ -28,7 +29,7 @@ use worker_api::answer::GoneLife;
 use worker_api::ids::{Life, PlanVersion, WorkerIndex};
 use worker_api::launch::Launch;
 use worker_api::plan::Address;
-use worker_api::report::{Fatal, REPORT_FORMAT, Report};
+use worker_api::report::{Doing, Fatal, REPORT_FORMAT, Report, Stage};
 
 use crate::arguments::Slot;
 use crate::refusal::{Exit, Refusal};
@@ -93,7 +94,14 @@ struct Role {
     reporting: Reporting,
     signals: Signals,
     log: Log,
+    /// The stage that the log knows.
+    logged: Stage,
+    /// When the log is told next what it waits for, while it starts.
+    waits_at: Duration,
 }
+
+/// So long it may wait for components and peers at its start until the log says for which; then for twice as long.
+const WAITS: Duration = Duration::from_secs(5);
 
 impl Role {
     fn start(topology: Topology, launch: Launch, tcp: Tcp, data: Seam, control: Seam, signals: Signals) -> Self {
@@ -122,6 +130,8 @@ impl Role {
             control: Control::new(*me, placement, launch.spouts),
             reporting: Reporting::start(launch.supervisor_socket.clone(), launch.nimbuses.clone()),
             log: Log::new(launch.log.clone(), launch.log_bytes, launch.log_files),
+            logged: Stage::Starting,
+            waits_at: WAITS,
             tcp,
             worker,
             signals,
@@ -186,9 +196,33 @@ impl Role {
             Effect::Report { head, to_nimbus } => {
                 self.log.rotate_if_full();
                 let report = self.report(head);
+                self.tell_stage(&report);
                 self.reporting.report(report, to_nimbus);
             }
             Effect::Stop(_) | Effect::End => {}
+        }
+    }
+
+    /// Logs how far it is; if it does not get far, what it waits for.
+    fn tell_stage(&mut self, report: &Report) {
+        if report.stage != self.logged {
+            self.logged = report.stage;
+            match report.stage {
+                Stage::Ready => tracing::info!("ready: all components are prepared, all peers connected"),
+                Stage::Ended => tracing::info!("the input has ended; the worker stays until it is told to stop"),
+                // That it drains is told with its reason.
+                Stage::Starting | Stage::Draining => {}
+            }
+        }
+        let now = self.began.elapsed();
+        if report.stage == Stage::Starting && now >= self.waits_at {
+            self.waits_at = now * 2;
+            let starting = report.executors.iter().filter(|executor| executor.doing == Doing::Starting);
+            let mut waits: Vec<String> =
+                starting.map(|executor| format!("component `{}`", executor.component)).collect();
+            let away = report.links.iter().filter(|(_, link)| !link.connected);
+            waits.extend(away.map(|(peer, _)| format!("worker {peer}")));
+            tracing::warn!("not ready after {:.0} s: it waits for {}", now.as_secs_f64(), waits.join(", "));
         }
     }
 

@@ -256,6 +256,20 @@ impl Drop for Process {
     }
 }
 
+/// For each descriptor of a process that is this file: whether its children do not get it.
+fn closed_for_children(pid: u32, file: &Path) -> Vec<bool> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let of_file = descriptors.filter(|path| std::fs::read_link(path).is_ok_and(|link| link == file));
+    let closed = of_file.map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let about = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).unwrap();
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        // O_CLOEXEC
+        u32::from_str_radix(flags.trim(), 8).unwrap() & 0o2_000_000 != 0
+    });
+    closed.collect()
+}
+
 /// What the executors of a component counted in a worker.
 fn counts(report: &Report, component: &str) -> Counts {
     let mut all = report.executors.iter().filter(|executor| executor.component == component);
@@ -289,6 +303,8 @@ fn two_workers_start_connect_and_run_a_topology_to_its_end() {
         // Children of user code must not hold the slot.
         let stdin = std::fs::read_link(format!("/proc/{}/fd/0", report.pid)).unwrap();
         assert_eq!(stdin, Path::new("/dev/null"));
+        let lock = machine.path(format!("lock-{index}"));
+        assert_eq!(closed_for_children(report.pid, &lock), [true]);
         assert!(machine.is_held(index));
     }
     // Spouts stay quiet until they are told.
@@ -557,6 +573,24 @@ fn a_worker_whose_supervisor_is_gone_goes_on_and_reports_to_nimbus() {
     worker.signal("TERM");
     let (code, log) = worker.end();
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn a_worker_that_is_not_ready_says_what_it_waits_for() {
+    let machine = endless();
+    let worker = machine.start(0, 1, Spouts::Active);
+    let begin = "WARN storm::worker_role: not ready after ";
+    let waits = |line: &String| line.starts_with(begin) && line.ends_with(" s: it waits for worker 1");
+    let has_said = |_: &Report| said(&worker.log()).iter().any(waits);
+    let report = machine.supervisor.until(0, "says what it waits for", has_said);
+    assert_eq!((report.stage, report.spouts), (Stage::Starting, Spouts::Inactive));
+    let _peer = machine.start(1, 1, Spouts::Active);
+    machine.supervisor.until(0, "has acked", |report| counts(report, "lines").acked > 0);
+    let said = said(&worker.log());
+    let order = ["not ready after", "connected with a worker", "active: the spouts", "ready: all"];
+    let known = |line: &String| order.into_iter().find(|words| line.contains(&format!(": {words}")));
+    let found: Vec<&str> = said.iter().filter_map(known).collect();
+    assert_eq!(found, order, "{said:#?}");
 }
 
 /// What a worker says that does not start.

@@ -1,3 +1,5 @@
+//! What plans want, case by case and at random.
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -64,12 +66,12 @@ fn each_blob_is_needed_once() {
 fn what_is_followed_never_becomes_older_and_stays_while_unreadable() {
     let (old, new) = (followed("a-1-1", 1, &[(1, 0, 1)]), followed("a-1-1", 2, &[(2, 0, 2)]));
     let other = followed("b-1-1", 1, &[]);
-    let seen = |all: &[&Arc<Followed>]| Seen { here: following(all), unreadable: BTreeMap::new() };
+    let seen = |all: &[&Arc<Followed>]| Seen { here: following(all), ..Seen::default() };
     assert_eq!(follow(&following(&[&old]), &seen(&[&new])), following(&[&new]));
     assert_eq!(follow(&following(&[&new]), &seen(&[&old])), following(&[&new]));
     assert_eq!(follow(&following(&[&new, &other]), &seen(&[&other])), following(&[&other]));
     let unreadable = BTreeMap::from([(new.topology.id.clone(), "damaged".to_owned())]);
-    let damaged = Seen { here: following(&[&other]), unreadable };
+    let damaged = Seen { here: following(&[&other]), unreadable, ..Seen::default() };
     assert_eq!(follow(&following(&[&new]), &damaged), following(&[&new, &other]));
     let removing = with_status(&new, true, killed(KillStep::Removing));
     assert_eq!(follow(&following(&[&new]), &seen(&[&removing])), Following::new());

@@ -88,7 +88,10 @@ impl World {
             Effect::Terminate(_) => {
                 let process = self.process.as_ref().and_then(|process| process.resident.as_ref());
                 self.condemned = process.cloned();
-                assert!(process.is_none_or(|resident| Some(&resident.of) != self.slot.wanted()), "who is wanted was stopped");
+                assert!(
+                    process.is_none_or(|resident| Some(&resident.of) != self.slot.wanted()),
+                    "who is wanted was stopped"
+                );
                 if self.process.as_ref().is_some_and(|process| process.resident.is_some() && !process.stubborn) {
                     self.process = None;
                 }
@@ -138,7 +141,11 @@ impl World {
                 let stubborn = how == 2;
                 self.heard = None;
                 self.process = Some(Process { resident: Some(resident), since: self.now, stubborn });
-                Event::Launched
+                match how {
+                    // The start happened, and was given up before its answer came.
+                    3 => Event::NotLaunched(NotLaunched::Held("no answer".to_owned())),
+                    _ => Event::Launched,
+                }
             }
         };
         self.step(event);
@@ -348,6 +355,18 @@ fn a_plan_that_leaves_the_slot_alone_has_no_effect() {
     let effects = world.slot.step(Event::Wanted(Some(assignment(2))), secs(1.0), 0);
     assert_eq!(effects, [Effect::Terminate("its slot has other tasks by a newer plan")]);
     assert!(!world.slot.keeps());
+}
+
+#[test]
+fn a_start_that_was_given_up_and_happened_is_adopted() {
+    let mut world = World::new();
+    world.step(Event::Wanted(Some(assignment(1))));
+    world.files();
+    world.launch(3);
+    assert_eq!(world.slot.trouble(), Some("no answer"));
+    world.report();
+    assert!(matches!(world.slot.phase(), Phase::Running { .. }));
+    assert_eq!((world.slot.trouble(), world.slot.keeps()), (None, true));
 }
 
 #[test]

@@ -258,7 +258,9 @@ impl Cluster {
         let host = self.config.host.clone();
         let part = PlanPart { host, workers: workers.iter().enumerate().map(placed).collect() };
         let hash = BlobHash::of(Sha256::digest(serde_json::to_vec(&(version, &part)).unwrap()).into());
-        let parts = BTreeMap::from([(self.me.clone().unwrap(), hash.clone())]);
+        // A plan without workers here has no part for this machine.
+        let here = if workers.is_empty() { SupervisorId::new("elsewhere").unwrap() } else { self.me.clone().unwrap() };
+        let parts = BTreeMap::from([(here, hash.clone())]);
         let head = PlanHead { version: PlanVersion(version), workers: workers.len() as u16, parts, waiting: None };
         (head, part, hash)
     }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use cluster_state::paths;
 use cluster_state::records::{KillStep, Status, Supervisor as SupervisorRecord};
 use nimbus_api::machine::SlotState;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, kill_process, test_kill_process};
 use serde_json::json;
 use supervisor::Supervisor;
+use supervisor::process::{Process, Signal};
 use worker_api::answer::{GoneLife, Slot, Spouts};
 use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
 use worker_api::launch::Launch;
 
-use crate::cluster::{Cluster, id, wait_for};
+use crate::cluster::{Cluster, FIXTURE, id, wait_for};
 
 fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
@@ -109,6 +110,64 @@ async fn a_restarted_supervisor_adopts_its_workers() {
     assert_eq!(restarted.ends[0].last_report.as_ref().unwrap().pid, before[1]);
 }
 
+/// Which life a slot's record, or its keeper's, speaks of.
+fn incarnation(cluster: &Cluster, file: &str) -> u64 {
+    let read = || -> Option<u64> {
+        let json = fs::read(cluster.slot_folder(0).join(file)).ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&json).ok()?;
+        json.pointer("/content/incarnation").or_else(|| json.get("incarnation"))?.as_u64()
+    };
+    read().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_supervisor_that_is_killed_at_any_moment_starts_none_twice() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let mut last = cluster.running(0).await;
+    cluster.stop().await;
+    for round in 0..10 {
+        let mut supervisor = std::process::Command::new(FIXTURE)
+            .arg("supervisor")
+            .arg(cluster.folder.path())
+            .args(cluster.config.slots.iter().map(ToString::to_string))
+            .spawn()
+            .unwrap();
+        let before = incarnation(&cluster, "record.json");
+        // Once its last life is over, there is a next one.
+        if let Some(worker) = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap() {
+            worker.signal(Signal::KILL).unwrap();
+        }
+        // As soon as the next life is written down; as soon as it is started; as soon as it reports.
+        wait_for("the next life", || {
+            let moment = match round % 3 {
+                0 => incarnation(&cluster, "record.json") > before,
+                1 => incarnation(&cluster, "keeper.json") > before,
+                _ => {
+                    incarnation(&cluster, "keeper.json") > before && cluster.slot_folder(0).join("report.json").exists()
+                }
+            };
+            moment.then_some(())
+        })
+        .await;
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+    }
+    cluster.start().await;
+    last = cluster.running_after(0, &last).await;
+    assert!(last.life.incarnation.0 > 10, "{}", last.life);
+    let logs = cluster.config.logs_folder.join("words-1-1").join(cluster.slot(0).to_string());
+    assert_eq!(fs::read_to_string(logs.join("two")).ok(), None);
+    assert!(logs.join("only").exists());
+    let reported = last.report.unwrap().pid;
+    // A worker may report before its keeper has written down that it runs.
+    wait_for("the keeper's record", || {
+        let worker = Process::of_keeper_record(&cluster.slot_folder(0)).unwrap()?;
+        (worker.pid() == reported).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_worker_is_restarted_with_nimbus_and_cluster_state_away() {
     let mut cluster = Cluster::started().await;
@@ -141,6 +200,31 @@ async fn a_worker_is_restarted_with_nimbus_and_cluster_state_away() {
         .await;
     let report = inactive.slots[&cluster.slot(0)].worker.clone().unwrap().report.unwrap();
     assert_eq!((report.pid, report.drained), (second_pid, true));
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_the_supervisor_is_waited_over() {
+    let mut cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0, 1]).await;
+    let (first, other) = (cluster.running(0).await, cluster.running(1).await);
+    cluster.stop().await;
+    fs::write(cluster.config.folder.join("topologies/words-1-1.json"), "{").unwrap();
+    kill_process(pid(first.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
+    cluster.session.go_away();
+    cluster.start().await;
+    // The living one goes on; the other waits for the cluster state.
+    assert_eq!(cluster.running(1).await.report.unwrap().pid, other.report.unwrap().pid);
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| report.slots[&port].state == SlotState::Fetching).await;
+    let trouble = &report.troubles[&id("words-1-1")];
+    assert!(
+        trouble.ends_with(": the Supervisor's file cannot be read: EOF while parsing an object at line 1 column 1"),
+        "{trouble}"
+    );
+    cluster.session.come_back();
+    let second = cluster.running_after(0, &first).await;
+    assert_eq!((second.life.incarnation, second.restarts), (Incarnation(2), 1));
+    cluster.until(|report| report.troubles.is_empty()).await;
 }
 
 #[tokio::test]
@@ -286,11 +370,11 @@ async fn a_blob_that_breaks_off_goes_on_where_it_was_and_a_damaged_one_is_fetche
     assert_eq!(offsets, [0, 0, 0, 5]);
     assert_eq!(fs::metadata(&executable).unwrap().permissions().mode() & 0o777, 0o500);
 
+    let worker = cluster.running(0).await;
     cluster.stop().await;
     let whole = fs::read(&executable).unwrap();
     fs::remove_file(&executable).unwrap();
     fs::write(&executable, "damaged").unwrap();
-    let worker = cluster.running(0).await;
     cluster.start().await;
     kill_process(pid(worker.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
     cluster.running_after(0, &worker).await;
@@ -434,6 +518,21 @@ async fn gone_lives_that_nimbus_knows_are_told_to_workers() {
     cluster.tell_gone("words-1-1", gone);
     wait_for("the word", || cluster.heard("words-1-1", 0).iter().any(|answer| answer.gone == [gone]).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn ends_are_kept_while_the_topology_runs_elsewhere() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let worker = cluster.running(0).await;
+    cluster.replan("words-1-1", 2, &[]).await;
+    let port = cluster.slot(0);
+    let report = cluster.until(|report| report.topologies.is_empty()).await;
+    let last = report.slots[&port].worker.clone().unwrap();
+    assert_eq!((report.slots[&port].state, last.life, last.restarts), (SlotState::Empty, worker.life, 1));
+    assert!(last.ends[0].last_report.is_some());
+    cluster.remove("words-1-1").await;
+    cluster.until(|report| report.slots[&port].worker.is_none()).await;
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
 /// The command line as a user runs it, without waiting for it.
 fn storm(cluster: &Cluster, arguments: &[&str]) -> Result<std::process::Child> {
     let mut command = Command::new(&executables()?.storm);
-    command.args(arguments).args(["-c", &format!("nimbus.api.port={}", cluster.api_port)]);
+    command.args(arguments).env("STORM_NIMBUS_API_PORT", cluster.api_port.to_string());
     command.env("HOME", &cluster.folder).env("STORM_CONF_DIR", &cluster.folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().context("starting storm")
@@ -124,7 +124,7 @@ async fn round(figures: &mut Figures) -> Result<()> {
     let arguments = ["submit", &fault, "--name", "figures", "-c", "topology.workers=2"];
     let topology = ["--", "--folder", &folder, "--lines", "1000000000", "--rate", "1000"];
     let mut submit = Command::new(&executables()?.storm);
-    submit.args(arguments).args(["-c", &format!("nimbus.api.port={}", cluster.api_port)]).args(topology);
+    submit.args(arguments).args(topology).env("STORM_NIMBUS_API_PORT", cluster.api_port.to_string());
     submit.env("HOME", &cluster.folder).env("STORM_CONF_DIR", &cluster.folder);
     let mut submit = submit.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let mut submitted = None;

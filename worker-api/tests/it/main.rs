@@ -1,5 +1,8 @@
 //! The formats as they are written, byte by byte: whoever changes one sees it here, and raises its number.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

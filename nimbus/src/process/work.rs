@@ -1,0 +1,371 @@
+//! What is done next: the most urgent first, one at a time.
+//!
+//! Not here: what follows from it (`done`). Invariant: nothing is written but under this Nimbus's own lead, after the records
+//! were read under it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_state::records::{self, FileBlob, Status};
+use futures_util::future::BoxFuture;
+use nimbus_api::failure::{Failure, FailureKind};
+use nimbus_api::submission::{Kill, Submission, Submitted};
+use nimbus_api::topology::TopologySummary;
+use topology_api::config::TopologySettings;
+use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName};
+use worker_api::secret::Secret;
+
+use super::{Asker, Command, Done, LONGEST_WAIT, NotSubmitted, Process, Reply, Request, not_alive};
+use crate::blobs::{Blobs, missing};
+use crate::clock::epoch_ms;
+use crate::knowledge::{KnownGraph, KnownTopology, daemons, load, uses};
+use crate::leadership::{elect, random_bytes};
+use crate::lifecycle::{self, Change, Event};
+use crate::liveness::MachineState;
+use crate::observed::is_usable;
+use crate::publish::Writer;
+use crate::scheduling::{Machine, TopologyDetails, schedule};
+use crate::submission::{Checked, Limits, check};
+
+impl Process {
+    /// The most urgent work, if the store answers and there is any.
+    pub(super) fn next_work(&mut self) -> Option<BoxFuture<'static, Done>> {
+        if !self.session.connected || self.is_pausing {
+            return None;
+        }
+        if self.election_is_due {
+            self.election_is_due = false;
+            let (board, me, session) = (Arc::clone(&self.board), self.me.clone(), self.session);
+            let held = self.token().cloned();
+            return Some(Box::pin(async move { Done::Elected(session, elect(&board, &me, held.as_ref()).await) }));
+        }
+        let token = self.token()?.clone();
+        let board = Arc::clone(&self.board);
+        if self.load_is_due || self.read_under.as_ref() != Some(&token) {
+            self.load_is_due = false;
+            let blobs = Arc::clone(&self.blobs);
+            return Some(Box::pin(async move { Done::Loaded(load(&board, &blobs).await) }));
+        }
+        if self.daemons_are_due {
+            self.daemons_are_due = false;
+            return Some(Box::pin(async move { Done::Daemons(daemons(&board).await) }));
+        }
+        let writer = self.writer(&token);
+        while let Some(request) = self.writes.pop_front() {
+            let work = match request {
+                Request::Submit(submission, reply) => self.submit(*submission, reply, &writer),
+                Request::Command(name, command, reply) => self.command(&name, command, reply, &writer),
+                other => {
+                    self.request(other);
+                    None
+                }
+            };
+            if work.is_some() {
+                return work;
+            }
+        }
+        while let Some(id) = self.touched.pop_first() {
+            if let Some(work) = self.moves_by_itself(&id, &writer) {
+                return Some(work);
+            }
+        }
+        if let Some(id) = self.orphans.pop_first() {
+            tracing::warn!("{id} has no record any more: what is left of it is removed");
+            return Some(Box::pin(async move { Done::Cleaned(writer.remove(&id, None).await) }));
+        }
+        if let Some(name) = self.orphaned_names.pop() {
+            tracing::warn!("the name {name} is taken by nobody: it is given free");
+            return Some(Box::pin(async move { Done::Cleaned(writer.free_name(&name).await) }));
+        }
+        self.schedule();
+        while let Some((id, plan)) = self.plans.pop_first() {
+            match plan.records() {
+                Ok(records) => {
+                    return Some(Box::pin(async move {
+                        let written = writer.plan(&id, records).await;
+                        Done::Planned(id, plan, written)
+                    }));
+                }
+                Err(too_long) => {
+                    tracing::error!("{id}: {too_long}");
+                    self.sentences.insert(id, too_long.to_string());
+                }
+            }
+        }
+        None
+    }
+
+    /// Checks a submission, and begins to store it.
+    fn submit(
+        &mut self,
+        submission: Submission,
+        reply: Reply<Submitted>,
+        writer: &Writer,
+    ) -> Option<BoxFuture<'static, Done>> {
+        match self.checked(submission) {
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+                None
+            }
+            Ok((submission, checked, count)) => {
+                self.asker = Asker::Submit(checked.warnings, reply);
+                let (blobs, writer) = (Arc::clone(&self.blobs), writer.clone());
+                let settings = checked.settings;
+                Some(Box::pin(
+                    async move { Done::Submitted(store(&blobs, &writer, submission, settings, count).await) },
+                ))
+            }
+        }
+    }
+
+    fn checked(&self, submission: Submission) -> Result<(Submission, Checked, u64), Failure> {
+        let known = self.known.as_ref().ok_or_else(|| self.no_cluster_state())?;
+        let taken = |name: &TopologyName| *name == submission.name;
+        let readable = known.topologies.values().find(|topology| taken(&topology.record.name));
+        let unreadable = known.unreadable.iter().find(|(_, topology)| taken(&topology.name));
+        if let Some(id) = readable.map(|topology| &topology.record.id).or_else(|| unreadable.map(|(id, _)| id)) {
+            let is_killed = readable.is_some_and(KnownTopology::is_killed);
+            let state = if is_killed { "is still being killed" } else { "runs" };
+            return Err(FailureKind::AlreadyAlive.with(format!(
+                "the name `{}` is taken: {id} {state}; kill it first, wait until it is gone, or choose another name",
+                submission.name
+            )));
+        }
+        let limits = Limits { most_workers: self.config.most_workers, most_executors: self.config.most_executors };
+        let mut checked = check(&submission, &limits, known.daemons.supervisors.values())?;
+        let blobs = std::iter::once(("executable".to_owned(), &submission.executable));
+        let files = submission.files.iter().map(|(name, hash)| (format!("file {name}"), hash));
+        for (what, hash) in blobs.chain(files) {
+            if self.blobs.complete(hash).is_none() {
+                let failure = missing(hash);
+                return Err(Failure { message: format!("{what}: {failure}; upload it, and submit again"), ..failure });
+            }
+        }
+        checked.warnings.extend(self.few_slots(checked.settings.workers));
+        let count = known.submissions + 1;
+        Ok((submission, checked, count))
+    }
+
+    /// A warning, if fewer slots are free than a topology wants.
+    fn few_slots(&self, workers: u16) -> Option<String> {
+        let machines = self.machines();
+        let all = machines.iter().filter_map(|(id, machine)| match machine {
+            Machine::Available { slots, .. } => Some(slots.iter().map(move |port| (id, *port))),
+            Machine::Unavailable => None,
+        });
+        let used: BTreeSet<(&SupervisorId, Port)> =
+            self.planned_slots().map(|slot| (&slot.supervisor, slot.port)).collect();
+        let free = all.flatten().filter(|slot| !used.contains(slot)).count();
+        (free < usize::from(workers) && !machines.is_empty()).then(|| match free {
+            0 => format!("it wants {workers} workers, and no slot is free: it waits until one is"),
+            _ => format!("it wants {workers} workers, and {free} slots are free: it runs with fewer"),
+        })
+    }
+
+    /// What a user asked of a topology.
+    fn command(
+        &mut self,
+        name: &str,
+        command: Command,
+        reply: Reply<TopologySummary>,
+        writer: &Writer,
+    ) -> Option<BoxFuture<'static, Done>> {
+        let change = self.id_of(name).and_then(|id| {
+            let known = self.known.as_ref().ok_or_else(|| not_alive(name))?;
+            let Some(topology) = known.topologies.get(&id) else {
+                let unreadable = known.unreadable.get(&id).ok_or_else(|| not_alive(name))?;
+                return match command {
+                    Command::Kill(_) => Ok((id, Change::RemoveRecords)),
+                    _ => Err(FailureKind::WrongState
+                        .with(format!("{id} is broken: {}; it can only be killed", unreadable.why))),
+                };
+            };
+            let event = match command {
+                Command::Activate => Event::Activate,
+                Command::Deactivate => Event::Deactivate,
+                Command::Kill(Kill { wait_secs }) => Event::Kill { wait_ms: wait_ms(wait_secs, topology) },
+            };
+            Ok((id, lifecycle::next(&topology.record, &event, epoch_ms())?))
+        });
+        match change {
+            Err(failure) => {
+                let _ = reply.send(Err(failure));
+                None
+            }
+            Ok((id, Change::Nothing)) => {
+                let _ = reply.send(self.summary_of(&id));
+                None
+            }
+            Ok((id, change)) => {
+                self.asker = Asker::Command(reply);
+                self.change(id, change, writer)
+            }
+        }
+    }
+
+    /// What a topology needs without being asked.
+    fn moves_by_itself(&mut self, id: &TopologyId, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
+        let now = self.clock.uptime_ms();
+        let topology = self.known.as_ref()?.topologies.get(id)?;
+        let plan_gone_ms = self.plan_gone_ms.get(id).copied().unwrap_or(now);
+        for event in self.observed.events(id, topology, plan_gone_ms, now) {
+            match lifecycle::next(&topology.record, &event, epoch_ms()) {
+                Ok(Change::Nothing) => {}
+                Ok(change) => return self.change(id.clone(), change, writer),
+                Err(refused) => tracing::error!("{id}: {refused}"),
+            }
+        }
+        None
+    }
+
+    fn change(&mut self, id: TopologyId, change: Change, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
+        let known = self.known.as_ref()?;
+        let before = known.topologies.get(&id).map(|topology| topology.record.clone());
+        let writer = writer.clone();
+        match (change, before) {
+            (Change::Store(after), Some(before)) => Some(Box::pin(async move {
+                let written = writer.set(&before, after.clone()).await;
+                Done::Stored(Box::new(after), written)
+            })),
+            (Change::RemovePlan(after), Some(before)) => Some(Box::pin(async move {
+                let written = writer.remove_plan(&before, after.clone()).await;
+                Done::PlanRemoved(Box::new(after), written)
+            })),
+            (Change::RemoveRecords, before) => {
+                let unreadable = known.unreadable.get(&id).map(|topology| topology.name.clone());
+                let name = before.map(|before| before.name).or(unreadable);
+                Some(Box::pin(async move {
+                    let written = writer.remove(&id, name.as_ref()).await;
+                    Done::Removed(id, written)
+                }))
+            }
+            (Change::Nothing | Change::Store(_) | Change::RemovePlan(_), _) => None,
+        }
+    }
+
+    /// The machines that are not dead, as the scheduler sees them.
+    fn machines(&self) -> BTreeMap<SupervisorId, Machine> {
+        let Some(known) = &self.known else { return BTreeMap::new() };
+        let foreign = |id: &TopologyId| {
+            let topology = known.topologies.get(id);
+            known.unreadable.contains_key(id) || topology.is_some_and(|topology| topology.plan_unreadable.is_some())
+        };
+        let machine = |id: &SupervisorId| {
+            let (record, reported) = (known.daemons.supervisors.get(id), self.observed.report(id));
+            match (self.observed.machines.state(id), record, reported) {
+                (MachineState::Dead, ..) => None,
+                (MachineState::Available, Some(record), Some(reported)) => {
+                    let usable = reported.report.slots.iter().filter(|(_, slot)| is_usable(slot, foreign));
+                    let slots = usable.map(|(port, _)| *port).collect();
+                    Some(Machine::Available { host: record.host.clone(), platform: record.platform.clone(), slots })
+                }
+                _ => Some(Machine::Unavailable),
+            }
+        };
+        self.observed.machines.ids().filter_map(|id| Some((id.clone(), machine(id)?))).collect()
+    }
+
+    /// Plans anew, if anything changed that plans depend on.
+    fn schedule(&mut self) {
+        let machines = self.machines();
+        let now = self.clock.uptime_ms();
+        let Some(known) = &self.known else { return };
+        let failing = known.topologies.keys().map(|id| (id.clone(), self.observed.failing.to_move(id, now)));
+        let inputs = (machines, failing.filter(|(_, failing)| !failing.is_empty()).collect::<BTreeMap<_, _>>());
+        if !self.scheduling_is_due && self.scheduled_with.as_ref() == Some(&inputs) {
+            return;
+        }
+        self.scheduling_is_due = false;
+        let details = known.topologies.iter().filter(|(_, topology)| !topology.is_removing());
+        let details: Vec<TopologyDetails> = details
+            .map(|(id, topology)| {
+                let graph = topology.graph.as_ref().ok();
+                TopologyDetails {
+                    id: id.clone(),
+                    submitted_ms: topology.record.submitted_ms,
+                    platform: topology.record.build.platform.clone(),
+                    workers: graph.map_or(1, |graph| graph.settings.workers),
+                    components: graph.map(|graph| graph.components.clone()).unwrap_or_default(),
+                    // What is broken keeps what it has.
+                    leaving: topology.is_killed() || graph.is_none() || topology.plan_unreadable.is_some(),
+                    plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),
+                    failing: inputs.1.get(id).cloned().unwrap_or_default(),
+                }
+            })
+            .collect();
+        let round = schedule(&inputs.0, &details);
+        self.sentences = round.sentences;
+        self.plans = round.plans;
+        self.scheduled_with = Some(inputs);
+    }
+}
+
+/// Stores a submission: graph, uses of blobs, records. Of one that fails nothing stays but what was uploaded.
+async fn store(
+    blobs: &Blobs,
+    writer: &Writer,
+    submission: Submission,
+    settings: TopologySettings,
+    count: u64,
+) -> Result<Box<(records::Topology, KnownGraph)>, NotSubmitted> {
+    let json = serde_json::to_vec(&submission.described.graph).expect("a graph has string keys");
+    let graph =
+        FileBlob { bytes: json.len() as u64, hash: blobs.keep(json.into()).await.map_err(NotSubmitted::Failure)? };
+    let of = |hash: BlobHash| FileBlob { bytes: blobs.complete(&hash).unwrap_or(0), hash };
+    let now_ms = epoch_ms();
+    let record = records::Topology {
+        id: TopologyId::of(&submission.name, count, now_ms / 1000),
+        name: submission.name,
+        owner: submission.owner,
+        submitted_ms: now_ms,
+        build: submission.described.build,
+        executable: of(submission.executable),
+        graph,
+        files: submission.files.into_iter().map(|(name, hash)| (name, of(hash))).collect(),
+        arguments: submission.arguments,
+        started: false,
+        status: Status::Active,
+    };
+    match store_record(blobs, writer, &record, count).await {
+        Ok(()) => {
+            blobs.unpin(&uses(&record));
+            Ok(Box::new((record, KnownGraph::new(submission.described.graph, settings))))
+        }
+        Err(failed) => {
+            // Its graph was made here, and is of no use to anybody else.
+            blobs.unpin(&vec![(record.graph.hash, String::new())]);
+            blobs.release(&record.id);
+            Err(failed)
+        }
+    }
+}
+
+async fn store_record(
+    blobs: &Blobs,
+    writer: &Writer,
+    record: &records::Topology,
+    count: u64,
+) -> Result<(), NotSubmitted> {
+    let used = uses(record);
+    for (hash, what) in &used {
+        let verified = blobs.verify(hash).await;
+        verified
+            .map_err(|failure| NotSubmitted::Failure(Failure { message: format!("{what}: {failure}"), ..failure }))?;
+    }
+    blobs.reserve(&record.id, &used).map_err(|hash| NotSubmitted::Failure(missing(&hash)))?;
+    let secret = random_bytes().map_err(|why| NotSubmitted::Failure(FailureKind::Internal.with(why)))?;
+    writer.submit(record.clone(), Secret::new(secret), count).await.map_err(NotSubmitted::Write)
+}
+
+/// How long a topology may drain: what its user says, or its message time-out.
+fn wait_ms(wait_secs: Option<u64>, topology: &KnownTopology) -> u64 {
+    let timeout = topology.graph.as_ref().ok().and_then(|graph| graph.settings.message_timeout);
+    match wait_secs {
+        Some(secs) => Duration::from_secs(secs).min(LONGEST_WAIT).as_millis() as u64,
+        None => timeout.unwrap_or(DEFAULT_WAIT).as_millis() as u64,
+    }
+}
+
+/// How long a topology may drain that has no message time-out.
+const DEFAULT_WAIT: Duration = Duration::from_secs(30);
