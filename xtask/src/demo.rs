@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::workspace::Workspace;
 
 const BOOK: &str = "examples/word-count/opticks.txt";
+const COUNTS: &str = "counts.tsv";
 const NAME: &str = "word-count";
 const WORDS_SHOWN: usize = 10;
 /// Where the UI is if nobody else is there.
@@ -58,7 +59,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             shown = show(&mut cluster, &word_count, &book) => shown.map(|()| true),
         };
         if matches!(shown, Ok(true)) && !options.once {
-            println!("\nThe topology stays at {} until Ctrl-C.", cluster.ui);
+            println!("\nAll counts are in {}", folder.path().join(COUNTS).display());
+            println!("The topology stays at {} until Ctrl-C.", cluster.ui);
             tokio::select! {
                 biased;
                 _ = interrupted.recv() => {}
@@ -160,7 +162,7 @@ async fn show(cluster: &mut Cluster<'_>, word_count: &Path, book: &Path) -> Resu
     cluster.ready().await?;
     println!("A cluster runs in {}; its UI is at {}", cluster.folder.display(), cluster.ui);
     println!("Counting the words of Newton's Opticks ({BOOK}) with {WORKERS} workers");
-    let counts = cluster.folder.join("counts.tsv");
+    let counts = cluster.folder.join(COUNTS);
     let begin = Instant::now();
     let mut submit = tokio::process::Command::new(cluster.storm);
     submit.arg("submit").arg(word_count).args(["--name", NAME, "-c", &format!("topology.workers={WORKERS}")]);
@@ -189,7 +191,6 @@ async fn show(cluster: &mut Cluster<'_>, word_count: &Path, book: &Path) -> Resu
     let text = fs::read_to_string(&counts).with_context(|| format!("reading {}", counts.display()))?;
     println!("\n{}", most_frequent(&text)?);
     println!("{}", summary(&topology, submitted, finished));
-    println!("all counts: {}", counts.display());
     Ok(())
 }
 
