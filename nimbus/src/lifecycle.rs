@@ -125,8 +125,12 @@ fn remove_plan(topology: &Topology, wait_ms: u64, deadline_ms: EpochMs) -> Chang
     Change::RemovePlan(Topology { status, ..topology.clone() })
 }
 
+/// Longest text of an error in a record, in characters: a record has a bound, and the whole text stands among the errors.
+const REASON_CHARS: usize = 1000;
+
 fn fatal_reason(fatal: &Fatal) -> String {
-    format!("fatal error in `{}`: {}", fatal.component, fatal.error)
+    let error: String = fatal.error.chars().take(REASON_CHARS).collect();
+    format!("fatal error in `{}`: {error}", fatal.component)
 }
 
 /// What its spouts shall do: be asked once all workers of the first plan were ready, while it is active.

@@ -15,6 +15,6 @@ pub(crate) struct Options {
 
 /// Builds and runs the benchmarks.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let executable = workspace.release_executable("benchmarks", "benchmarks")?;
+    let executable = workspace.executable("release", "benchmarks", "benchmarks")?;
     succeeds(std::process::Command::new(executable).args(&options.arguments).current_dir(&workspace.root))
 }

@@ -43,8 +43,8 @@ pub(crate) struct Options {
 
 /// Starts the cluster, counts the words of the book on it, shows the result, and without `--once` stays until Ctrl-C.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let storm = workspace.release_executable("cli", "storm")?;
-    let word_count = workspace.release_executable("word-count", "word-count")?;
+    let storm = workspace.executable("demo", "cli", "storm")?;
+    let word_count = workspace.executable("demo", "word-count", "word-count")?;
     let book = workspace.root.join(BOOK);
     let folder = tempfile::Builder::new().prefix("storm-demo-").tempdir().context("making a temporary folder")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;

@@ -41,11 +41,11 @@ impl Workspace {
         command
     }
 
-    /// The executable `name` of `package`, built for release if it is not fresh.
-    pub(crate) fn release_executable(&self, package: &str, name: &str) -> Result<PathBuf> {
-        let mut build = self.cargo(&["build", "--release", "--package", package, "--bin", name]);
+    /// The executable `name` of `package`, built by this profile if it is not fresh.
+    pub(crate) fn executable(&self, profile: &str, package: &str, name: &str) -> Result<PathBuf> {
+        let mut build = self.cargo(&["build", "--profile", profile, "--package", package, "--bin", name]);
         ensure!(succeeds(&mut build)?, "building the package `{package}` failed; what cargo says stands above");
-        Ok(self.target.join("release").join(name).with_extension(std::env::consts::EXE_EXTENSION))
+        Ok(self.target.join(profile).join(name).with_extension(std::env::consts::EXE_EXTENSION))
     }
 
     /// `path` as it is named from the root.

@@ -1,3 +1,5 @@
+//! Scripts for shells, out of the same command line.
+
 use super::storm_in;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Layers of configuration as the command reads them: what wins, and what is refused.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Help texts, byte for byte.
+
 use super::storm_in;
 
 const VERBS: [&[&str]; 18] = [

@@ -97,6 +97,13 @@ impl Run {
             .collect();
         let needless = evidence.needless_fails(&dead, by_task, |source| by_task(sources[source as usize]));
         ensure!(needless.is_empty(), "{} roots failed without need, the first: {:?}", needless.len(), needless.first());
+        // The end of the input gets through, whoever died.
+        self.cluster
+            .wait("the input is finished", async |cluster| {
+                let summary = cluster.topology("fault").await.ok()?.summary;
+                (summary.reason.as_deref() == Some("input finished")).then_some(())
+            })
+            .await?;
         Ok(evidence)
     }
 

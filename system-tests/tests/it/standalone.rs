@@ -128,3 +128,35 @@ fn a_killed_worker_is_restarted_and_loses_nothing() {
         Ok(())
     });
 }
+
+#[test]
+fn a_fatal_error_makes_the_topology_inactive_and_restarts_nothing() {
+    run(async || {
+        let cluster = Cluster::standalone(1, &[]).await?;
+        let (executable, output) = (executables()?.word_count.display().to_string(), cluster.folder.join("counts"));
+        let output = output.display().to_string();
+        cluster.storm(&[
+            "submit",
+            &executable,
+            "--name",
+            "fatal",
+            "--",
+            "--input",
+            "/no/such/text",
+            "--output",
+            &output,
+        ])?;
+        let reason = cluster
+            .wait("it is inactive", async |cluster| {
+                let summary = cluster.topology("fatal").await.ok()?.summary;
+                summary.reason.filter(|_| summary.status == StatusWord::Inactive)
+            })
+            .await?;
+        ensure!(reason.starts_with("fatal error in `lines`: cannot read `/no/such/text`"), "{reason}");
+        let topology = cluster.topology("fatal").await?;
+        ensure!(topology.workers[0].ends.is_empty(), "{:?}", topology.workers[0].ends);
+        let (code, _, said) = cluster.storm_output(&["activate", "fatal"])?;
+        ensure!(code == 1 && said.contains("kill it and submit it again"), "{code} {said}");
+        Ok(())
+    });
+}
