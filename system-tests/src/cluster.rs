@@ -57,10 +57,11 @@ fn build() -> Result<Executables> {
         "system-tests",
         "--bins",
     ]);
-    // The tests' own executable lies in TARGET/PROFILE/deps.
+    // A test's executable lies in TARGET/PROFILE/deps, the others in TARGET/PROFILE.
     let own = std::env::current_exe().context("looking for the own executable")?;
-    let profile = own.parent().and_then(Path::parent).context("the test's executable lies in no target folder")?;
-    let target = profile.parent().context("the test's executable lies in no target folder")?;
+    let folder = own.parent().context("the own executable lies in no target folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let target = profile.parent().context("the own executable lies in no target folder")?;
     cargo.env("CARGO_TARGET_DIR", target).current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");

@@ -90,6 +90,13 @@ fn memory(pid: u32) -> Result<f64> {
     Ok(mib(kib.context("no VmRSS")? * 1024))
 }
 
+/// The process that started a process: a worker's keeper.
+fn parent(pid: u32) -> Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    parent.context("no PPid")
+}
+
 async fn until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     let begin = Instant::now();
     while !condition() {
@@ -149,12 +156,9 @@ async fn round(figures: &mut Figures) -> Result<()> {
     sleep(Duration::from_secs(2)).await;
     let pids = cluster.pids("figures").await?;
     figures.standalone_mib.push(memory(standalone)?);
-    for pid in cluster.processes() {
-        match pid {
-            pid if pid == standalone => {}
-            pid if pids.values().any(|worker| *worker == pid) => figures.worker_mib.push(memory(pid)?),
-            pid => figures.keeper_mib.push(memory(pid)?),
-        }
+    for worker in pids.values() {
+        figures.worker_mib.push(memory(*worker)?);
+        figures.keeper_mib.push(memory(parent(*worker)?)?);
     }
 
     let topology = cluster.topology("figures").await?;
