@@ -282,6 +282,11 @@ impl Blobs {
         Ok(())
     }
 
+    /// Whether any blob is complete.
+    pub(crate) fn has_complete(&self) -> bool {
+        !self.kept().complete.is_empty()
+    }
+
     /// The length of a blob that is complete.
     pub(crate) fn complete(&self, hash: &BlobHash) -> Option<u64> {
         self.kept().complete.get(hash).map(|complete| complete.bytes)

@@ -22,8 +22,6 @@ use worker_api::report::Fatal;
 
 /// The reason of a topology that was deactivated.
 pub const DEACTIVATED: &str = "deactivated";
-/// The reason of one whose spouts are all done.
-pub const INPUT_FINISHED: &str = "input finished";
 
 /// What happens to a topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +96,10 @@ pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Chang
         (Event::AllReady, Status::Active | Status::Inactive { .. }) if !topology.started => {
             Change::Store(Topology { started: true, ..topology.clone() })
         }
-        (Event::AllEnded, Status::Active) => inactive(INPUT_FINISHED.to_owned()),
-        (Event::AllEnded, Status::Inactive { reason }) if reason == DEACTIVATED => inactive(INPUT_FINISHED.to_owned()),
+        (Event::AllEnded, Status::Active) => inactive(Status::INPUT_FINISHED.to_owned()),
+        (Event::AllEnded, Status::Inactive { reason }) if reason == DEACTIVATED => {
+            inactive(Status::INPUT_FINISHED.to_owned())
+        }
         (Event::Fatal(fatal), Status::Active) => inactive(fatal_reason(fatal)),
         (Event::Fatal(fatal), Status::Inactive { reason }) if reason == DEACTIVATED => inactive(fatal_reason(fatal)),
         (Event::Drained, Status::Killed { step: Draining, wait_ms, deadline_ms }) => {
@@ -228,7 +228,7 @@ mod tests {
         let states = [
             Status::Active,
             inactive(DEACTIVATED),
-            inactive(INPUT_FINISHED),
+            inactive(Status::INPUT_FINISHED),
             inactive(error),
             killed(KillStep::Draining, 9_000, NOW + 1),
             killed(KillStep::Draining, 9_000, NOW),
@@ -243,14 +243,14 @@ mod tests {
         let removing = "no plan, Removing 9000 1000001";
         let due = "no plan, Removing 9000 1000000";
         let new_wait = "Draining 5000 1005000";
-        let (finished, ended) = (again(INPUT_FINISHED), again(error));
+        let (finished, ended) = (again(Status::INPUT_FINISHED), again(error));
         assert_eq!(table(&Event::Activate), ["-", "active", &finished, &ended, activate, activate, activate]);
         assert_eq!(table(&Event::Deactivate), [DEACTIVATED, "-", "-", "-", deactivate, deactivate, deactivate]);
         let kill = Event::Kill { wait_ms: 5_000 };
         assert_eq!(table(&kill), [new_wait, new_wait, new_wait, new_wait, new_wait, new_wait, "-"]);
         assert_eq!(table(&Event::AllReady), ["-"; 7]);
         assert_eq!(table(&Event::Drained), ["-", "-", "-", "-", removing, due, "-"]);
-        assert_eq!(table(&Event::AllEnded), [INPUT_FINISHED, INPUT_FINISHED, "-", "-", "-", "-", "-"]);
+        assert_eq!(table(&Event::AllEnded), [Status::INPUT_FINISHED, Status::INPUT_FINISHED, "-", "-", "-", "-", "-"]);
         assert_eq!(table(&fatal()), [error, error, "-", "-", "-", "-", "-"]);
         assert_eq!(table(&Event::Tick), ["-", "-", "-", "-", "-", due, "-"]);
         assert_eq!(table(&Event::Unnamed), ["-", "-", "-", "-", "-", "-", "gone"]);

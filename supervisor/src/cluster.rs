@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::board::{Board, ReadError};
-use cluster_state::records::{PlanHead, Record, Supervisor, Topology, TopologySecret};
+use cluster_state::records::{PlanHead, Record, Submissions, Supervisor, Topology, TopologySecret};
 use cluster_state::store::{Conflict, StoreError};
 use cluster_state::{paths, plans};
 use tokio::sync::{Notify, watch};
@@ -129,8 +129,19 @@ async fn read(board: &Board, me: &SupervisorId, known: &mut Known) -> Result<See
             Err(error @ ReadError::Unreadable { .. }) => drop(seen.unreadable.insert(id, error.to_string())),
         }
     }
+    // A kill leaves the count of submissions.
+    let nothing = seen.here.is_empty() && seen.elsewhere.is_empty() && seen.unreadable.is_empty();
+    seen.blank = nothing && is_blank(board).await?;
     *known = kept;
     Ok(seen)
+}
+
+async fn is_blank(board: &Board) -> Result<bool, StoreError> {
+    match board.read::<Submissions>(&paths::submissions()).await {
+        Ok(found) => Ok(found.is_none()),
+        Err(ReadError::Store(error)) => Err(error),
+        Err(ReadError::Unreadable { .. }) => Ok(false),
+    }
 }
 
 /// What there is of a topology.

@@ -358,6 +358,7 @@ impl Machine {
         let ports: Vec<_> = self.places.iter().filter_map(fetching).collect();
         for (port, topology) in ports {
             if let Some(followed) = self.following.get(&topology)
+                && !followed.rests()
                 && self.blobs.want(&followed.blobs())
             {
                 self.step(port, Event::FilesReady).await;
@@ -389,6 +390,12 @@ impl Machine {
     /// Takes over what the cluster state says.
     async fn follow(&mut self, seen: &Seen) {
         self.has_seen = true;
+        if seen.blank && !self.following.is_empty() {
+            tracing::warn!(
+                "the cluster state knows of no topology and of no submission: it was emptied, or is another one than before; \
+                 workers go on as they are, until a topology is submitted"
+            );
+        }
         self.unreadable.clone_from(&seen.unreadable);
         self.elsewhere.clone_from(&seen.elsewhere);
         let after = follow(&self.following, seen);
@@ -568,8 +575,8 @@ impl Machine {
     async fn perform(&mut self, port: Port, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Fetch(of) => {
-                let blobs = self.following.get(&of.topology)?.blobs();
-                self.blobs.want(&blobs).then_some(Event::FilesReady)
+                let followed = self.following.get(&of.topology)?;
+                (!followed.rests() && self.blobs.want(&followed.blobs())).then_some(Event::FilesReady)
             }
             Effect::Launch(resident) => self.launch(port, resident),
             Effect::Look => Some(self.look_at(port)),
@@ -778,6 +785,8 @@ fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotRepor
     let Place { slot, record, report, heard, .. } = place;
     let state = match slot.phase() {
         Phase::Empty => SlotState::Empty,
+        // Nothing is to be started here any more.
+        Phase::Fetching(of) if following.get(&of.topology).is_some_and(|followed| followed.rests()) => SlotState::Empty,
         Phase::Fetching(_) => SlotState::Fetching,
         Phase::Launching(_) | Phase::Starting { .. } => SlotState::Starting,
         Phase::Running { .. } => SlotState::Running,

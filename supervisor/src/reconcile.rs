@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) unreadable: BTreeMap<TopologyId, String>,
     /// Those that have a plan, and nothing here: how their workers here ended is kept.
     pub(crate) elsewhere: BTreeSet<TopologyId>,
+    /// There is no topology, and never was one: what is followed was not killed, but its cluster state was emptied or left.
+    pub(crate) blank: bool,
 }
 
 impl Followed {
@@ -58,6 +60,11 @@ impl Followed {
             Status::Active if self.topology.started => Spouts::Active,
             Status::Active | Status::Inactive { .. } | Status::Killed { .. } => Spouts::Inactive,
         }
+    }
+
+    /// Whether a worker of it that ends stays so.
+    pub(crate) fn rests(&self) -> bool {
+        self.topology.status.is_finished()
     }
 
     /// The executable, the graph and the files, each once.
@@ -78,6 +85,9 @@ impl Followed {
 
 /// What is followed after this was seen: all of it, with a plan that is not older than the one before.
 pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
+    if seen.blank {
+        return before.clone();
+    }
     let mut after = seen.here.clone();
     after.retain(|_, followed| !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. }));
     for (id, older) in before {

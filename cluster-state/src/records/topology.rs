@@ -69,6 +69,16 @@ pub enum Status {
     },
 }
 
+impl Status {
+    /// The reason of a topology whose input has ended, and all of whose bolts have finished.
+    pub const INPUT_FINISHED: &'static str = "input finished";
+
+    /// Whether nothing of it shall run again: a worker that ended since, and was started anew, would finish once more, on nothing.
+    pub fn is_finished(&self) -> bool {
+        matches!(self, Status::Inactive { reason } if reason == Status::INPUT_FINISHED)
+    }
+}
+
 /// A step of the way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -124,7 +124,9 @@ impl Process {
         let Loaded { known, orphans, orphaned_names } = loaded;
         let now = self.clock.uptime_ms();
         let all: Vec<_> = known.topologies.iter().map(|(id, topology)| (id.clone(), topology.uses())).collect();
-        self.blobs.set_uses(&all, known.unreadable.is_empty());
+        // With blobs here, a cluster state that counts no submission was emptied, or is another one: they may be needed yet.
+        let emptied = known.submissions == 0 && self.blobs.has_complete();
+        self.blobs.set_uses(&all, known.unreadable.is_empty() && !emptied);
         self.sweep();
         let graphs = known.topologies.values().map(|topology| &topology.record.graph.hash);
         self.lacking = graphs.filter(|hash| self.blobs.complete(hash).is_none()).cloned().collect();

@@ -75,6 +75,10 @@ fn what_is_followed_never_becomes_older_and_stays_while_unreadable() {
     assert_eq!(follow(&following(&[&new]), &damaged), following(&[&new, &other]));
     let removing = with_status(&new, true, killed(KillStep::Removing));
     assert_eq!(follow(&following(&[&new]), &seen(&[&removing])), Following::new());
+    // Killed, as the cluster state goes on counting; or the cluster state was emptied.
+    assert_eq!(follow(&following(&[&new]), &seen(&[])), Following::new());
+    let blank = Seen { blank: true, ..Seen::default() };
+    assert_eq!(follow(&following(&[&new]), &blank), following(&[&new]));
 }
 
 #[test]

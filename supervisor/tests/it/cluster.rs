@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use cluster_state::board::Board;
 use cluster_state::memory::{Memory, MemorySession};
 use cluster_state::paths;
-use cluster_state::records::{FileBlob, Placed, PlanHead, PlanPart, Status, Topology, TopologySecret};
+use cluster_state::records::{FileBlob, Placed, PlanHead, PlanPart, Status, Submissions, Topology, TopologySecret};
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState, SlotWorker};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -243,9 +243,11 @@ impl Cluster {
         let placed = workers.iter().map(|slot| (*slot, 1)).collect::<Vec<_>>();
         let (head, part, hash) = self.plan(1, &placed);
         let id = topology.id.clone();
-        let change = self
-            .board
-            .change()
+        let mut change = self.board.change();
+        if self.board.read::<Submissions>(&paths::submissions()).await.unwrap().is_none() {
+            change = change.create(paths::submissions(), Submissions { count: 1 });
+        }
+        let change = change
             .create(paths::secret(&id), TopologySecret { secret: Secret::new([7; 32]) })
             .create(paths::plan_part(&id, &hash), part)
             .create(paths::plan_head(&id), head)

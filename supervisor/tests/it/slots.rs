@@ -552,3 +552,21 @@ async fn a_full_disk_is_told_and_ends_nothing() {
     cluster.running(1).await;
     assert_eq!(cluster.running(0).await.life, before.life);
 }
+
+#[tokio::test]
+async fn a_worker_that_ends_after_the_input_has_finished_is_not_started_again() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let worker = cluster.running(0).await;
+    let finished = Status::Inactive { reason: Status::INPUT_FINISHED.to_owned() };
+    cluster.set("words-1-1", |topology| topology.status = finished).await;
+    wait_for("the worker hears it", || {
+        cluster.heard("words-1-1", 0).last().filter(|answer| answer.spouts == Spouts::Inactive).map(drop)
+    })
+    .await;
+    kill_process(pid(worker.report.unwrap().pid), Signal::KILL).unwrap();
+    let report = cluster.until(|report| report.slots[&cluster.slot(0)].state == SlotState::Empty).await;
+    let left = report.slots[&cluster.slot(0)].worker.as_ref().unwrap();
+    assert_eq!((left.life.incarnation.0, left.ends.len()), (1, 1));
+    assert_eq!(incarnation(&cluster, "record.json"), 1);
+}
