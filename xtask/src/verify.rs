@@ -48,7 +48,7 @@ const PARTS: &[Part] = &[
     Part { name: "docs", proves: "the documentation builds, and its links lead somewhere", work: Work::Docs },
     Part {
         name: "tests",
-        proves: "unit, property, compile-fail and local-cluster tests",
+        proves: "unit, property, compile-fail and local-cluster tests, and whole clusters of real processes under faults",
         work: Work::Cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]),
     },
     Part {

@@ -58,13 +58,13 @@ fn is_there(program: &str, question: &str) -> Result<()> {
 const INSTALL: &str =
     "ZooKeeper for tests needs Java and Maven: install openjdk-17-jre-headless and maven (apt-get install)";
 
-/// Cargo's target folder: the one that this executable was built into.
+/// Cargo's target folder: this executable was built into TARGET/PROFILE, or into TARGET/PROFILE/deps if it is a test.
 fn target_folder() -> Result<PathBuf> {
     let executable = std::env::current_exe().context("looking where this executable lies")?;
-    let target = executable.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    let target =
-        target.with_context(|| format!("{} does not lie in a target folder of cargo", executable.display()))?;
-    Ok(target.to_owned())
+    let folder = executable.parent().filter(|folder| !folder.ends_with("deps"));
+    let profile = folder.or_else(|| executable.ancestors().nth(2));
+    let target = profile.and_then(Path::parent);
+    Ok(target.with_context(|| format!("{} lies in no target folder of cargo", executable.display()))?.to_owned())
 }
 
 fn fetch(target: &Path, jars: &Path) -> Result<()> {

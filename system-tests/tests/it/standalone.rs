@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::ensure;
+use nimbus_api::machine::SlotState;
 use nimbus_api::topology::StatusWord;
 use rustix::process::Signal;
 use system_tests::cluster::{Cluster, command_line, executables, lives, signal};
@@ -51,6 +52,18 @@ fn word_count_gives_exact_counts_and_the_topology_says_that_its_input_is_finishe
         }
         let list = cluster.storm(&["list"])?;
         ensure!(list.contains("counting") && list.contains("INACTIVE"), "{list}");
+
+        // A worker that dies now would finish once more, on nothing.
+        let dead = topology.workers[1].pid.unwrap_or(0);
+        signal(dead, Signal::KILL)?;
+        cluster
+            .wait("its end is known", async |cluster| {
+                let topology = cluster.topology("counting").await.ok()?;
+                (topology.workers[1].ends.len() == 1 && topology.workers[1].slot == Some(SlotState::Empty))
+                    .then_some(())
+            })
+            .await?;
+        ensure!(counted(&result) == Some(plain_count(&fs::read_to_string(&input)?)), "the result was replaced");
         cluster.storm(&["kill", "counting", "-w", "0"])?;
         cluster
             .wait("nothing of it is left", async |cluster| {
