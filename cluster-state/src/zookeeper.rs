@@ -7,7 +7,7 @@
 //! A value is a node; the folders above it are container nodes without data, made and removed in the transaction of their first and last
 //! value. One recursive watch on the root sees every change; who watches what is known here.
 //!
-//! Not here: several roots, and ZooKeeper's own commands. Invariants: no call waits longer than a few [`ANSWER`]s; once the
+//! Not here: several roots, and ZooKeeper's own commands. Invariants: no call waits longer than a few answer time-outs; once the
 //! connection is back, the watch is armed before it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
