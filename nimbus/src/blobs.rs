@@ -36,6 +36,8 @@ use crate::clock::epoch_ms;
 pub(crate) const BLOB_BYTES: u64 = 4 << 30;
 /// How long an upload may be silent within a piece.
 const PIECE_SILENCE: Duration = Duration::from_secs(30);
+/// How long who asks for a blob may wait for a part of it to be compared with its hash.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a topology uses its blobs as: `executable`, `graph`, or a file's name.
 pub(crate) type Uses = Vec<(BlobHash, String)>;
@@ -57,6 +59,8 @@ struct Kept {
     all_uses_known: bool,
     /// Held while a piece is written: one at a time for each blob.
     uploads: BTreeMap<BlobHash, Arc<tokio::sync::Mutex<()>>>,
+    /// Parts that were compared with their hash and did not fit, with the length that they had: they lack something yet.
+    lacking: BTreeMap<BlobHash, u64>,
 }
 
 struct Complete {
@@ -112,8 +116,10 @@ impl Blobs {
         Ok(Blobs { folder, expiration, kept: Mutex::new(kept) })
     }
 
-    /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew.
-    pub(crate) async fn pin(&self, hash: &BlobHash) -> Option<Extent> {
+    /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew. A part that turns out to be
+    /// all of it is finished first, if that does not take long.
+    pub(crate) async fn pin(self: &Arc<Self>, hash: &BlobHash) -> Option<Extent> {
+        let _ = timeout(LOOK, self.finish_idle(hash)).await;
         let until = epoch_ms() + self.expiration.as_millis() as u64;
         if let Some(complete) = self.kept().complete.get_mut(hash) {
             complete.pinned_until_ms = Some(until);
@@ -122,14 +128,60 @@ impl Blobs {
         fs::metadata(self.part(hash)).await.ok().map(|found| Extent::Partial(found.len()))
     }
 
+    /// Finishes the parts that lie here whole: an end of this Nimbus may have come before the last step of their uploads.
+    pub(crate) async fn finish_parts(self: &Arc<Self>) {
+        for (hash, _) in self.parts().await {
+            self.finish_idle(&hash).await;
+        }
+    }
+
+    /// Finishes a part that nobody writes, if its bytes have its hash. They are read once for each length that it has.
+    async fn finish_idle(self: &Arc<Self>, hash: &BlobHash) {
+        let Ok(found) = fs::metadata(self.part(hash)).await else { return };
+        let bytes = found.len();
+        {
+            let kept = self.kept();
+            if !found.is_file() || kept.uploads.contains_key(hash) || kept.lacking.get(hash) == Some(&bytes) {
+                return;
+            }
+        }
+        let (blobs, hash) = (Arc::clone(self), hash.clone());
+        // A task of its own, so that it goes on when who asked does not wait for it.
+        let finishing = tokio::spawn(async move {
+            let _alone = blobs.alone(&hash).await;
+            let part = blobs.part(&hash);
+            if !fs::metadata(&part).await.is_ok_and(|found| found.len() == bytes) {
+                return;
+            }
+            let finished = match digest(part).await {
+                Ok(found) if found == hash => blobs.finish_synced(&hash, bytes).await,
+                Ok(_) => {
+                    blobs.kept().lacking.insert(hash.clone(), bytes);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = finished {
+                tracing::warn!("{}", blobs.disk_failure(&hash, &error));
+            }
+        });
+        let _ = finishing.await;
+    }
+
+    async fn finish_synced(&self, hash: &BlobHash, bytes: u64) -> io::Result<()> {
+        File::open(self.part(hash)).await?.sync_all().await?;
+        self.finish(hash, bytes)
+    }
+
     /// Appends a piece of an upload: `offset` is where it begins, `length` that of the whole blob. When the last one is
-    /// there the whole is compared with its hash. What came of a piece that was cut short stays, and the upload goes on there.
+    /// there the whole is compared with its hash, also if its sender has gone; an empty piece at the end brings that about
+    /// again. What came of a piece that was cut short stays, and the upload goes on there.
     ///
     /// # Errors
     /// If it begins elsewhere, is longer than it may be, was cut short, does not fit its hash, or the disk: of an upload
     /// that does not fit its hash, or the disk, nothing stays.
     pub(crate) async fn append<E: std::fmt::Display>(
-        &self,
+        self: &Arc<Self>,
         hash: &BlobHash,
         offset: u64,
         length: u64,
@@ -139,13 +191,14 @@ impl Blobs {
             let said = format!("blob {hash} would have {length} bytes, at most {BLOB_BYTES} are allowed");
             return Err(FailureKind::TooLarge.with(said).into());
         }
-        let _alone = self.alone(hash).await;
+        let alone = self.alone(hash).await;
         if let Some(bytes) = self.complete(hash) {
             // Another upload of the same bytes was faster. What is sent is taken, so that its sender hears the answer.
             while let Some(Ok(_)) = timeout(PIECE_SILENCE, piece.next()).await.unwrap_or_default() {}
             self.pin(hash).await;
             return Ok(Extent::Complete(bytes));
         }
+        self.kept().lacking.remove(hash);
         let part = self.part(hash);
         let disk = |error| self.disk_failure(hash, &error);
         let mut file = OpenOptions::new().create(true).append(true).open(&part).await.map_err(disk)?;
@@ -189,26 +242,37 @@ impl Blobs {
         if bytes < length {
             return Ok(Extent::Partial(bytes));
         }
+        let (blobs, hash) = (Arc::clone(self), hash.clone());
+        // A task of its own, so that a sender that goes does not break it off.
+        let finishing = tokio::spawn(async move {
+            let _alone = alone;
+            blobs.finish_upload(&hash, file, bytes).await
+        });
+        let finished = finishing.await.map_err(|error| FailureKind::Internal.with(error.to_string()))?;
+        Ok(finished.map(|()| Extent::Complete(bytes))?)
+    }
+
+    /// The last step of an upload: what came is made to last, compared with its hash, and named.
+    async fn finish_upload(&self, hash: &BlobHash, file: File, bytes: u64) -> Result<(), Failure> {
         if let Err(error) = file.sync_all().await {
-            return Err(self.give_up(hash, &error).await.into());
+            return Err(self.give_up(hash, &error).await);
         }
+        let part = self.part(hash);
         let found = digest(part.clone()).await.map_err(|error| self.disk_failure(hash, &error))?;
         if found != *hash {
             let _ = fs::remove_file(&part).await;
-            let said = format!(
-                "the {length} bytes that came have the SHA-256 {found}, not {hash}; nothing was kept: send them again"
-            );
-            return Err(FailureKind::CorruptBlob.with(said).into());
+            return Err(FailureKind::CorruptBlob.with(format!(
+                "the {bytes} bytes that came have the SHA-256 {found}, not {hash}; nothing was kept: send them again"
+            )));
         }
-        self.finish(hash, bytes).map_err(|error| self.disk_failure(hash, &error))?;
-        Ok(Extent::Complete(bytes))
+        self.finish(hash, bytes).map_err(|error| self.disk_failure(hash, &error))
     }
 
     /// Keeps these bytes, and names them.
     ///
     /// # Errors
     /// If they do not fit the disk.
-    pub(crate) async fn keep(&self, bytes: Bytes) -> Result<BlobHash, Failure> {
+    pub(crate) async fn keep(self: &Arc<Self>, bytes: Bytes) -> Result<BlobHash, Failure> {
         let hash = BlobHash::of(Sha256::digest(&bytes).into());
         let length = bytes.len() as u64;
         loop {
@@ -235,7 +299,7 @@ impl Blobs {
     ///
     /// # Errors
     /// If it is not there, or is damaged: then it is given up, so that it can be uploaded again.
-    pub(crate) async fn open_at(&self, hash: &BlobHash, from: u64) -> Result<(File, u64), Failure> {
+    pub(crate) async fn open_at(self: &Arc<Self>, hash: &BlobHash, from: u64) -> Result<(File, u64), Failure> {
         self.verify(hash).await?;
         let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
         let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
@@ -252,7 +316,7 @@ impl Blobs {
     ///
     /// # Errors
     /// As [`Blobs::open_at`].
-    pub(crate) async fn read(&self, hash: &BlobHash) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn read(self: &Arc<Self>, hash: &BlobHash) -> Result<Vec<u8>, Failure> {
         self.verify(hash).await?;
         let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
         fs::read(self.folder.join(hash.as_str())).await.map_err(cannot)
@@ -262,7 +326,7 @@ impl Blobs {
     ///
     /// # Errors
     /// If it is not there, or is damaged: then it is given up.
-    pub(crate) async fn verify(&self, hash: &BlobHash) -> Result<(), Failure> {
+    pub(crate) async fn verify(self: &Arc<Self>, hash: &BlobHash) -> Result<(), Failure> {
         match self.kept().complete.get(hash) {
             None => return Err(missing(hash)),
             Some(complete) if complete.verified => return Ok(()),
@@ -355,6 +419,7 @@ impl Blobs {
             if !busy && modified_ms(&found) < expired {
                 tracing::info!("an upload of blob {hash} that did not go on is dropped");
                 let _ = fs::remove_file(self.part(&hash)).await;
+                self.kept().lacking.remove(&hash);
             }
         }
     }
@@ -395,9 +460,9 @@ impl Blobs {
     }
 
     /// Waits until nobody else writes or verifies this blob.
-    async fn alone(&self, hash: &BlobHash) -> Alone<'_> {
+    async fn alone(self: &Arc<Self>, hash: &BlobHash) -> Alone {
         let lock = Arc::clone(self.kept().uploads.entry(hash.clone()).or_default());
-        Alone { guard: Some(lock.lock_owned().await), blobs: self, hash: hash.clone() }
+        Alone { guard: Some(lock.lock_owned().await), blobs: Arc::clone(self), hash: hash.clone() }
     }
 
     /// Gives a part that was verified the name of its hash.
@@ -461,13 +526,13 @@ impl Kept {
 }
 
 /// Nobody else writes or verifies a blob while this is there.
-struct Alone<'a> {
+struct Alone {
     guard: Option<tokio::sync::OwnedMutexGuard<()>>,
-    blobs: &'a Blobs,
+    blobs: Arc<Blobs>,
     hash: BlobHash,
 }
 
-impl Drop for Alone<'_> {
+impl Drop for Alone {
     fn drop(&mut self) {
         let mut kept = self.blobs.kept();
         self.guard = None;

@@ -303,7 +303,7 @@ impl Process {
 
 /// Stores a submission: graph, uses of blobs, records. Of one that fails nothing stays but what was uploaded.
 async fn store(
-    blobs: &Blobs,
+    blobs: &Arc<Blobs>,
     writer: &Writer,
     submission: Submission,
     settings: TopologySettings,
@@ -342,7 +342,7 @@ async fn store(
 }
 
 async fn store_record(
-    blobs: &Blobs,
+    blobs: &Arc<Blobs>,
     writer: &Writer,
     record: &records::Topology,
     count: u64,

@@ -48,6 +48,30 @@ async fn an_upload_goes_on_where_it_was_left() {
 }
 
 #[tokio::test]
+async fn an_upload_that_broke_off_at_its_very_end_is_finished() {
+    let fixture = Fixture::start().await;
+    let (hash, other) = (hash_of(BLOB), hash_of(EXECUTABLE));
+    let part = |hash| fixture.folder.path().join(format!("nimbus/blobs/{hash}.part"));
+    // All bytes came, and what makes a blob of them did not happen: who asks for it has it done.
+    std::fs::write(part(&hash), BLOB).unwrap();
+    assert_eq!(fixture.client.blob_state(&hash).await.unwrap(), Some(BlobState::Complete(10)));
+    // So does an empty piece at the end.
+    std::fs::write(part(&other), EXECUTABLE).unwrap();
+    let length = EXECUTABLE.len() as u64;
+    fixture.client.upload(&other, length, length, Bytes::new()).await.unwrap();
+    let mut both = [hash.to_string(), other.to_string()];
+    both.sort();
+    assert_eq!(fixture.blob_files(), both);
+
+    let Fixture { folder, memory, nimbus, .. } = fixture;
+    nimbus.stop().await;
+    let blob = folder.path().join(format!("nimbus/blobs/{hash}"));
+    std::fs::rename(&blob, blob.with_extension("part")).unwrap();
+    let fixture = Fixture::go_on(folder, memory, |_| {}).await;
+    eventually(|| async { (fixture.blob_files() == both).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn what_does_not_fit_its_hash_leaves_nothing() {
     let fixture = Fixture::start().await;
     let (client, hash) = (&fixture.client, hash_of(BLOB));
