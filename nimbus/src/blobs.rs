@@ -31,6 +31,7 @@ use worker_api::ids::{BlobHash, TopologyId};
 
 use crate::NimbusError;
 use crate::clock::epoch_ms;
+use crate::folder::{FILE_MODE, close};
 
 /// Longest blob in bytes.
 pub(crate) const BLOB_BYTES: u64 = 4 << 30;
@@ -105,11 +106,15 @@ impl Blobs {
     pub(crate) async fn open(folder: PathBuf, expiration: Duration) -> Result<Blobs, NimbusError> {
         let cannot = |error| NimbusError(format!("cannot use {} for blobs: {error}", folder.display()));
         fs::create_dir_all(&folder).await.map_err(cannot)?;
+        close(&folder).map_err(cannot)?;
         let mut kept = Kept::default();
         let mut files = fs::read_dir(&folder).await.map_err(cannot)?;
         while let Some(file) = files.next_entry().await.map_err(cannot)? {
-            let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let found = file.metadata().await.map_err(cannot)?;
+            if found.is_file() {
+                close(&file.path()).map_err(cannot)?;
+            }
+            let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let pinned_until_ms = Some(modified_ms(&found) + expiration.as_millis() as u64);
             kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms });
         }
@@ -201,7 +206,7 @@ impl Blobs {
         self.kept().lacking.remove(hash);
         let part = self.part(hash);
         let disk = |error| self.disk_failure(hash, &error);
-        let mut file = OpenOptions::new().create(true).append(true).open(&part).await.map_err(disk)?;
+        let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&part).await.map_err(disk)?;
         let mut bytes = file.metadata().await.map_err(disk)?.len();
         if bytes != offset {
             return Err(Refused::Offset { right: bytes });

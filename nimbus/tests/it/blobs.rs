@@ -1,6 +1,8 @@
 //! Blobs on their way in and out: in pieces, several at once, cut short, corrupt, on a full disk, damaged, expired.
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -242,4 +244,42 @@ async fn a_graph_that_was_lost_is_healed_by_an_upload() {
     })
     .await;
     assert_eq!((shown.summary.id, shown.graph.components.len()), (id, 2));
+}
+
+/// What may be done with each file and folder from here on, by its path below `folder`.
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        found.push((
+            path.strip_prefix(folder).unwrap().display().to_string(),
+            path.metadata().unwrap().permissions().mode() & 0o777,
+        ));
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn nobody_else_can_look_into_the_folder() {
+    let fixture = Fixture::start().await;
+    let hash = upload(&fixture.client, BLOB).await;
+    let part = hash_of(b"part");
+    fixture.client.upload(&part, 0, 4, Bytes::from_static(b"pa")).await.unwrap();
+    let path = fixture.folder.path().join("nimbus");
+    let mut blobs = [(format!("blobs/{hash}"), 0o600), (format!("blobs/{part}.part"), 0o600)];
+    blobs.sort();
+    let mut expected = vec![(String::new(), 0o700), ("blobs".to_owned(), 0o700)];
+    expected.extend(blobs);
+    expected.extend([("id".to_owned(), 0o600), ("lock".to_owned(), 0o600)]);
+    assert_eq!(modes(&path), expected);
+    // What was made with other modes is closed at the start.
+    for (name, mode) in &expected {
+        std::fs::set_permissions(path.join(name), Permissions::from_mode(mode | 0o055)).unwrap();
+    }
+    let fixture = fixture.restart().await;
+    assert_eq!(modes(&fixture.folder.path().join("nimbus")), expected);
 }
