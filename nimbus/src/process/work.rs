@@ -251,12 +251,17 @@ impl Process {
             let topology = known.topologies.get(id);
             known.unreadable.contains_key(id) || topology.is_some_and(|topology| topology.plan_unreadable.is_some())
         };
+        let now = self.clock.uptime_ms();
+        let planned: BTreeSet<(&SupervisorId, Port)> =
+            self.planned_slots().map(|slot| (&slot.supervisor, slot.port)).collect();
         let machine = |id: &SupervisorId| {
+            let is_free = |port: Port| !self.observed.is_blocked(id, port, planned.contains(&(id, port)), now);
             let (record, reported) = (known.daemons.supervisors.get(id), self.observed.report(id));
             match (self.observed.machines.state(id), record, reported) {
                 (MachineState::Dead, ..) => None,
                 (MachineState::Available, Some(record), Some(reported)) => {
-                    let usable = reported.report.slots.iter().filter(|(_, slot)| is_usable(slot, foreign));
+                    let usable =
+                        reported.report.slots.iter().filter(|(port, slot)| is_usable(slot, foreign) && is_free(**port));
                     let slots = usable.map(|(port, _)| *port).collect();
                     Some(Machine::Available { host: record.host.clone(), platform: record.platform.clone(), slots })
                 }
@@ -295,11 +300,33 @@ impl Process {
             })
             .collect();
         let round = schedule(&inputs.0, &details);
+        let waits = |details: &&TopologyDetails| {
+            let plan = round.plans.get(&details.id).or(details.plan.as_ref());
+            !details.leaving && plan.is_none_or(|plan| plan.workers.iter().any(|worker| worker.slot.is_none()))
+        };
+        let blocked = self.observed.blocked(now);
         self.sentences = round.sentences;
+        for waiting in details.iter().filter(waits).filter(|_| !blocked.is_empty()) {
+            if let Some(sentence) = self.sentences.get_mut(&waiting.id) {
+                sentence.push_str(&format!("; ports that other processes have: {}", told_ports(&blocked)));
+            }
+        }
         self.plans = round.plans;
         self.scheduled_with = Some(inputs);
     }
 }
+
+/// Some of them, if there are many.
+fn told_ports(ports: &[String]) -> String {
+    let first = ports[..ports.len().min(TOLD_PORTS)].join(", ");
+    match ports.len().saturating_sub(TOLD_PORTS) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// Most ports that a sentence names.
+const TOLD_PORTS: usize = 8;
 
 /// Stores a submission: graph, uses of blobs, records. Of one that fails nothing stays but what was uploaded.
 async fn store(
