@@ -70,6 +70,8 @@ struct Complete {
     verified: bool,
     /// Kept until then, though nobody uses it.
     pinned_until_ms: Option<EpochMs>,
+    /// How often it was pinned since it was last used by a topology: so many submissions may be about to name it.
+    pins: u32,
 }
 
 /// How much of a blob is there.
@@ -116,7 +118,7 @@ impl Blobs {
             }
             let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let pinned_until_ms = Some(modified_ms(&found) + expiration.as_millis() as u64);
-            kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms });
+            kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms, pins: 1 });
         }
         Ok(Blobs { folder, expiration, kept: Mutex::new(kept) })
     }
@@ -128,6 +130,7 @@ impl Blobs {
         let until = epoch_ms() + self.expiration.as_millis() as u64;
         if let Some(complete) = self.kept().complete.get_mut(hash) {
             complete.pinned_until_ms = Some(until);
+            complete.pins = complete.pins.saturating_add(1);
             return Some(Extent::Complete(complete.bytes));
         }
         fs::metadata(self.part(hash)).await.ok().map(|found| Extent::Partial(found.len()))
@@ -385,9 +388,22 @@ impl Blobs {
         let mut kept = self.kept();
         for (hash, _) in uses {
             if let Some(complete) = kept.complete.get_mut(hash) {
-                complete.pinned_until_ms = None;
+                (complete.pinned_until_ms, complete.pins) = (None, 0);
             }
         }
+    }
+
+    /// A submission that named these was refused: each has one pin less, and what no other pin holds, and nobody uses, is
+    /// deleted.
+    pub(crate) fn refused(&self, named: &[BlobHash]) {
+        let mut kept = self.kept();
+        for hash in named {
+            if let Some(complete) = kept.complete.get_mut(hash) {
+                complete.pins = complete.pins.saturating_sub(1);
+                complete.pinned_until_ms = complete.pinned_until_ms.filter(|_| complete.pins > 0);
+            }
+        }
+        self.delete_unused(&mut kept);
     }
 
     /// All topologies that the records tell of, with what they use. `all_known` says whether every record was read.
@@ -476,7 +492,7 @@ impl Blobs {
         std::fs::rename(self.part(hash), self.folder.join(hash.as_str()))?;
         sync_folder(&self.folder)?;
         let pinned_until_ms = Some(epoch_ms() + self.expiration.as_millis() as u64);
-        kept.complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms });
+        kept.complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms, pins: 1 });
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::records::{self, FileBlob, Status};
+use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::{Kill, Submission, Submitted};
@@ -24,7 +25,7 @@ use crate::leadership::{elect, random_bytes};
 use crate::lifecycle::{self, Change, Event};
 use crate::liveness::MachineState;
 use crate::observed::is_usable;
-use crate::publish::Writer;
+use crate::publish::{WriteError, Writer};
 use crate::scheduling::{Machine, TopologyDetails, schedule};
 use crate::submission::{Checked, Limits, check};
 
@@ -103,8 +104,12 @@ impl Process {
         reply: Reply<Submitted>,
         writer: &Writer,
     ) -> Option<BoxFuture<'static, Done>> {
+        let named = named(&submission);
         match self.checked(submission) {
             Err(failure) => {
+                if self.known.is_some() {
+                    self.blobs.refused(&named);
+                }
                 let _ = reply.send(Err(failure));
                 None
             }
@@ -328,7 +333,8 @@ fn told_ports(ports: &[String]) -> String {
 /// Most ports that a sentence names.
 const TOLD_PORTS: usize = 8;
 
-/// Stores a submission: graph, uses of blobs, records. Of one that fails nothing stays but what was uploaded.
+/// Stores a submission: graph, uses of blobs, records. Of one that is refused nothing stays; what was uploaded stays if the
+/// cluster state failed.
 async fn store(
     blobs: &Arc<Blobs>,
     writer: &Writer,
@@ -336,9 +342,14 @@ async fn store(
     settings: TopologySettings,
     count: u64,
 ) -> Result<Box<(records::Topology, KnownGraph)>, NotSubmitted> {
+    let named = named(&submission);
     let json = serde_json::to_vec(&submission.described.graph).expect("a graph has string keys");
-    let graph =
-        FileBlob { bytes: json.len() as u64, hash: blobs.keep(json.into()).await.map_err(NotSubmitted::Failure)? };
+    let bytes = json.len() as u64;
+    let hash = blobs.keep(json.into()).await.map_err(|failure| {
+        blobs.refused(&named);
+        NotSubmitted::Failure(failure)
+    })?;
+    let graph = FileBlob { bytes, hash };
     let of = |hash: BlobHash| FileBlob { bytes: blobs.complete(&hash).unwrap_or(0), hash };
     let now_ms = epoch_ms();
     let record = records::Topology {
@@ -363,9 +374,21 @@ async fn store(
             // Its graph was made here, and is of no use to anybody else.
             blobs.unpin(&vec![(record.graph.hash, String::new())]);
             blobs.release(&record.id);
+            // What the cluster state did not take may be submitted again as it is.
+            if matches!(
+                failed,
+                NotSubmitted::Failure(_) | NotSubmitted::Write(WriteError::Store(StoreError::TooLong { .. }))
+            ) {
+                blobs.refused(&named);
+            }
             Err(failed)
         }
     }
+}
+
+/// The blobs that a submission names.
+fn named(submission: &Submission) -> Vec<BlobHash> {
+    std::iter::once(&submission.executable).chain(submission.files.values()).cloned().collect()
 }
 
 async fn store_record(

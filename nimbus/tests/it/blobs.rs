@@ -11,7 +11,7 @@ use nimbus_api::client::BlobState;
 use nimbus_api::failure::FailureKind;
 use nimbus_api::submission::Blob;
 use nimbus_api::topology::StatusWord;
-use worker_api::ids::FileName;
+use worker_api::ids::{FileName, TopologyName};
 
 use crate::fixture::*;
 
@@ -56,7 +56,9 @@ async fn an_upload_that_broke_off_at_its_very_end_is_finished() {
     let part = |hash| fixture.folder.path().join(format!("nimbus/blobs/{hash}.part"));
     // All bytes came, and what makes a blob of them did not happen: who asks for it has it done.
     std::fs::write(part(&hash), BLOB).unwrap();
-    assert_eq!(fixture.client.blob_state(&hash).await.unwrap(), Some(BlobState::Complete(10)));
+    // Not at once, if the disk is slow.
+    let whole = Some(BlobState::Complete(10));
+    eventually(|| async { (fixture.client.blob_state(&hash).await.unwrap() == whole).then_some(()) }).await;
     // So does an empty piece at the end.
     std::fs::write(part(&other), EXECUTABLE).unwrap();
     let length = EXECUTABLE.len() as u64;
@@ -282,4 +284,24 @@ async fn nobody_else_can_look_into_the_folder() {
     }
     let fixture = fixture.restart().await;
     assert_eq!(modes(&fixture.folder.path().join("nimbus")), expected);
+}
+
+#[tokio::test]
+async fn what_a_refused_submission_named_is_deleted_unless_somebody_needs_it() {
+    let fixture = Fixture::start().await;
+    fixture.submit("t").await.unwrap();
+    let used = fixture.blob_files();
+    let with_model = async || {
+        let mut submission = submission("t", upload(&fixture.client, EXECUTABLE).await);
+        submission.files.insert(FileName::new("model.bin").unwrap(), upload(&fixture.client, BLOB).await);
+        submission
+    };
+    let refused = with_model().await;
+    assert_eq!(refusal(fixture.client.submit(&refused).await).0, FailureKind::AlreadyAlive);
+    assert_eq!(fixture.blob_files(), used);
+    // Somebody else is about to submit it too.
+    let (refused, mut other) = (with_model().await, with_model().await);
+    assert_eq!(refusal(fixture.client.submit(&refused).await).0, FailureKind::AlreadyAlive);
+    other.name = TopologyName::new("other").unwrap();
+    fixture.client.submit(&other).await.unwrap();
 }
