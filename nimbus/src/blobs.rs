@@ -31,11 +31,14 @@ use worker_api::ids::{BlobHash, TopologyId};
 
 use crate::NimbusError;
 use crate::clock::epoch_ms;
+use crate::folder::{FILE_MODE, close};
 
 /// Longest blob in bytes.
 pub(crate) const BLOB_BYTES: u64 = 4 << 30;
 /// How long an upload may be silent within a piece.
 const PIECE_SILENCE: Duration = Duration::from_secs(30);
+/// How long who asks for a blob may wait for a part of it to be compared with its hash.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a topology uses its blobs as: `executable`, `graph`, or a file's name.
 pub(crate) type Uses = Vec<(BlobHash, String)>;
@@ -57,6 +60,8 @@ struct Kept {
     all_uses_known: bool,
     /// Held while a piece is written: one at a time for each blob.
     uploads: BTreeMap<BlobHash, Arc<tokio::sync::Mutex<()>>>,
+    /// Parts that were compared with their hash and did not fit, with the length that they had: they lack something yet.
+    lacking: BTreeMap<BlobHash, u64>,
 }
 
 struct Complete {
@@ -65,6 +70,8 @@ struct Complete {
     verified: bool,
     /// Kept until then, though nobody uses it.
     pinned_until_ms: Option<EpochMs>,
+    /// How often it was pinned since it was last used by a topology: so many submissions may be about to name it.
+    pins: u32,
 }
 
 /// How much of a blob is there.
@@ -101,35 +108,88 @@ impl Blobs {
     pub(crate) async fn open(folder: PathBuf, expiration: Duration) -> Result<Blobs, NimbusError> {
         let cannot = |error| NimbusError(format!("cannot use {} for blobs: {error}", folder.display()));
         fs::create_dir_all(&folder).await.map_err(cannot)?;
+        close(&folder).map_err(cannot)?;
         let mut kept = Kept::default();
         let mut files = fs::read_dir(&folder).await.map_err(cannot)?;
         while let Some(file) = files.next_entry().await.map_err(cannot)? {
-            let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let found = file.metadata().await.map_err(cannot)?;
+            if found.is_file() {
+                close(&file.path()).map_err(cannot)?;
+            }
+            let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let pinned_until_ms = Some(modified_ms(&found) + expiration.as_millis() as u64);
-            kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms });
+            kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms, pins: 1 });
         }
         Ok(Blobs { folder, expiration, kept: Mutex::new(kept) })
     }
 
-    /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew.
-    pub(crate) async fn pin(&self, hash: &BlobHash) -> Option<Extent> {
+    /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew. A part that turns out to be
+    /// all of it is finished first, if that does not take long.
+    pub(crate) async fn pin(self: &Arc<Self>, hash: &BlobHash) -> Option<Extent> {
+        let _ = timeout(LOOK, self.finish_idle(hash)).await;
         let until = epoch_ms() + self.expiration.as_millis() as u64;
         if let Some(complete) = self.kept().complete.get_mut(hash) {
             complete.pinned_until_ms = Some(until);
+            complete.pins = complete.pins.saturating_add(1);
             return Some(Extent::Complete(complete.bytes));
         }
         fs::metadata(self.part(hash)).await.ok().map(|found| Extent::Partial(found.len()))
     }
 
+    /// Finishes the parts that lie here whole: an end of this Nimbus may have come before the last step of their uploads.
+    pub(crate) async fn finish_parts(self: &Arc<Self>) {
+        for (hash, _) in self.parts().await {
+            self.finish_idle(&hash).await;
+        }
+    }
+
+    /// Finishes a part that nobody writes, if its bytes have its hash. They are read once for each length that it has.
+    async fn finish_idle(self: &Arc<Self>, hash: &BlobHash) {
+        let Ok(found) = fs::metadata(self.part(hash)).await else { return };
+        let bytes = found.len();
+        {
+            let kept = self.kept();
+            if !found.is_file() || kept.uploads.contains_key(hash) || kept.lacking.get(hash) == Some(&bytes) {
+                return;
+            }
+        }
+        let (blobs, hash) = (Arc::clone(self), hash.clone());
+        // A task of its own, so that it goes on when who asked does not wait for it.
+        let finishing = tokio::spawn(async move {
+            let _alone = blobs.alone(&hash).await;
+            let part = blobs.part(&hash);
+            if !fs::metadata(&part).await.is_ok_and(|found| found.len() == bytes) {
+                return;
+            }
+            let finished = match digest(part).await {
+                Ok(found) if found == hash => blobs.finish_synced(&hash, bytes).await,
+                Ok(_) => {
+                    blobs.kept().lacking.insert(hash.clone(), bytes);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = finished {
+                tracing::warn!("{}", blobs.disk_failure(&hash, &error));
+            }
+        });
+        let _ = finishing.await;
+    }
+
+    async fn finish_synced(&self, hash: &BlobHash, bytes: u64) -> io::Result<()> {
+        File::open(self.part(hash)).await?.sync_all().await?;
+        self.finish(hash, bytes)
+    }
+
     /// Appends a piece of an upload: `offset` is where it begins, `length` that of the whole blob. When the last one is
-    /// there the whole is compared with its hash. What came of a piece that was cut short stays, and the upload goes on there.
+    /// there the whole is compared with its hash, also if its sender has gone; an empty piece at the end brings that about
+    /// again. What came of a piece that was cut short stays, and the upload goes on there.
     ///
     /// # Errors
     /// If it begins elsewhere, is longer than it may be, was cut short, does not fit its hash, or the disk: of an upload
     /// that does not fit its hash, or the disk, nothing stays.
     pub(crate) async fn append<E: std::fmt::Display>(
-        &self,
+        self: &Arc<Self>,
         hash: &BlobHash,
         offset: u64,
         length: u64,
@@ -139,16 +199,17 @@ impl Blobs {
             let said = format!("blob {hash} would have {length} bytes, at most {BLOB_BYTES} are allowed");
             return Err(FailureKind::TooLarge.with(said).into());
         }
-        let _alone = self.alone(hash).await;
+        let alone = self.alone(hash).await;
         if let Some(bytes) = self.complete(hash) {
             // Another upload of the same bytes was faster. What is sent is taken, so that its sender hears the answer.
             while let Some(Ok(_)) = timeout(PIECE_SILENCE, piece.next()).await.unwrap_or_default() {}
             self.pin(hash).await;
             return Ok(Extent::Complete(bytes));
         }
+        self.kept().lacking.remove(hash);
         let part = self.part(hash);
         let disk = |error| self.disk_failure(hash, &error);
-        let mut file = OpenOptions::new().create(true).append(true).open(&part).await.map_err(disk)?;
+        let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&part).await.map_err(disk)?;
         let mut bytes = file.metadata().await.map_err(disk)?.len();
         if bytes != offset {
             return Err(Refused::Offset { right: bytes });
@@ -189,26 +250,37 @@ impl Blobs {
         if bytes < length {
             return Ok(Extent::Partial(bytes));
         }
+        let (blobs, hash) = (Arc::clone(self), hash.clone());
+        // A task of its own, so that a sender that goes does not break it off.
+        let finishing = tokio::spawn(async move {
+            let _alone = alone;
+            blobs.finish_upload(&hash, file, bytes).await
+        });
+        let finished = finishing.await.map_err(|error| FailureKind::Internal.with(error.to_string()))?;
+        Ok(finished.map(|()| Extent::Complete(bytes))?)
+    }
+
+    /// The last step of an upload: what came is made to last, compared with its hash, and named.
+    async fn finish_upload(&self, hash: &BlobHash, file: File, bytes: u64) -> Result<(), Failure> {
         if let Err(error) = file.sync_all().await {
-            return Err(self.give_up(hash, &error).await.into());
+            return Err(self.give_up(hash, &error).await);
         }
+        let part = self.part(hash);
         let found = digest(part.clone()).await.map_err(|error| self.disk_failure(hash, &error))?;
         if found != *hash {
             let _ = fs::remove_file(&part).await;
-            let said = format!(
-                "the {length} bytes that came have the SHA-256 {found}, not {hash}; nothing was kept: send them again"
-            );
-            return Err(FailureKind::CorruptBlob.with(said).into());
+            return Err(FailureKind::CorruptBlob.with(format!(
+                "the {bytes} bytes that came have the SHA-256 {found}, not {hash}; nothing was kept: send them again"
+            )));
         }
-        self.finish(hash, bytes).map_err(|error| self.disk_failure(hash, &error))?;
-        Ok(Extent::Complete(bytes))
+        self.finish(hash, bytes).map_err(|error| self.disk_failure(hash, &error))
     }
 
     /// Keeps these bytes, and names them.
     ///
     /// # Errors
     /// If they do not fit the disk.
-    pub(crate) async fn keep(&self, bytes: Bytes) -> Result<BlobHash, Failure> {
+    pub(crate) async fn keep(self: &Arc<Self>, bytes: Bytes) -> Result<BlobHash, Failure> {
         let hash = BlobHash::of(Sha256::digest(&bytes).into());
         let length = bytes.len() as u64;
         loop {
@@ -235,7 +307,7 @@ impl Blobs {
     ///
     /// # Errors
     /// If it is not there, or is damaged: then it is given up, so that it can be uploaded again.
-    pub(crate) async fn open_at(&self, hash: &BlobHash, from: u64) -> Result<(File, u64), Failure> {
+    pub(crate) async fn open_at(self: &Arc<Self>, hash: &BlobHash, from: u64) -> Result<(File, u64), Failure> {
         self.verify(hash).await?;
         let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
         let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
@@ -252,7 +324,7 @@ impl Blobs {
     ///
     /// # Errors
     /// As [`Blobs::open_at`].
-    pub(crate) async fn read(&self, hash: &BlobHash) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn read(self: &Arc<Self>, hash: &BlobHash) -> Result<Vec<u8>, Failure> {
         self.verify(hash).await?;
         let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
         fs::read(self.folder.join(hash.as_str())).await.map_err(cannot)
@@ -262,7 +334,7 @@ impl Blobs {
     ///
     /// # Errors
     /// If it is not there, or is damaged: then it is given up.
-    pub(crate) async fn verify(&self, hash: &BlobHash) -> Result<(), Failure> {
+    pub(crate) async fn verify(self: &Arc<Self>, hash: &BlobHash) -> Result<(), Failure> {
         match self.kept().complete.get(hash) {
             None => return Err(missing(hash)),
             Some(complete) if complete.verified => return Ok(()),
@@ -316,9 +388,22 @@ impl Blobs {
         let mut kept = self.kept();
         for (hash, _) in uses {
             if let Some(complete) = kept.complete.get_mut(hash) {
-                complete.pinned_until_ms = None;
+                (complete.pinned_until_ms, complete.pins) = (None, 0);
             }
         }
+    }
+
+    /// A submission that named these was refused: each has one pin less, and what no other pin holds, and nobody uses, is
+    /// deleted.
+    pub(crate) fn refused(&self, named: &[BlobHash]) {
+        let mut kept = self.kept();
+        for hash in named {
+            if let Some(complete) = kept.complete.get_mut(hash) {
+                complete.pins = complete.pins.saturating_sub(1);
+                complete.pinned_until_ms = complete.pinned_until_ms.filter(|_| complete.pins > 0);
+            }
+        }
+        self.delete_unused(&mut kept);
     }
 
     /// All topologies that the records tell of, with what they use. `all_known` says whether every record was read.
@@ -355,6 +440,7 @@ impl Blobs {
             if !busy && modified_ms(&found) < expired {
                 tracing::info!("an upload of blob {hash} that did not go on is dropped");
                 let _ = fs::remove_file(self.part(&hash)).await;
+                self.kept().lacking.remove(&hash);
             }
         }
     }
@@ -395,9 +481,9 @@ impl Blobs {
     }
 
     /// Waits until nobody else writes or verifies this blob.
-    async fn alone(&self, hash: &BlobHash) -> Alone<'_> {
+    async fn alone(self: &Arc<Self>, hash: &BlobHash) -> Alone {
         let lock = Arc::clone(self.kept().uploads.entry(hash.clone()).or_default());
-        Alone { guard: Some(lock.lock_owned().await), blobs: self, hash: hash.clone() }
+        Alone { guard: Some(lock.lock_owned().await), blobs: Arc::clone(self), hash: hash.clone() }
     }
 
     /// Gives a part that was verified the name of its hash.
@@ -406,7 +492,7 @@ impl Blobs {
         std::fs::rename(self.part(hash), self.folder.join(hash.as_str()))?;
         sync_folder(&self.folder)?;
         let pinned_until_ms = Some(epoch_ms() + self.expiration.as_millis() as u64);
-        kept.complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms });
+        kept.complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms, pins: 1 });
         Ok(())
     }
 
@@ -461,13 +547,13 @@ impl Kept {
 }
 
 /// Nobody else writes or verifies a blob while this is there.
-struct Alone<'a> {
+struct Alone {
     guard: Option<tokio::sync::OwnedMutexGuard<()>>,
-    blobs: &'a Blobs,
+    blobs: Arc<Blobs>,
     hash: BlobHash,
 }
 
-impl Drop for Alone<'_> {
+impl Drop for Alone {
     fn drop(&mut self) {
         let mut kept = self.blobs.kept();
         self.guard = None;

@@ -1,9 +1,11 @@
 //! The folder of a Nimbus, `storm.local.dir`/nimbus: its lock and its id.
 //!
-//! Not here: the blobs below it (`blobs`). Invariant: one process at a time has a folder, and so an id.
+//! Not here: the blobs below it (`blobs`). Invariants: one process at a time has a folder, and so an id; nobody but its user
+//! can look into it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +14,20 @@ use worker_api::ids::NimbusId;
 use crate::NimbusError;
 use crate::blobs::sync_folder;
 use crate::leadership::random_bytes;
+
+/// Files here are for their user alone: blobs may hold secrets.
+pub(crate) const FILE_MODE: u32 = 0o600;
+/// So are folders.
+const FOLDER_MODE: u32 = 0o700;
+
+/// Keeps others out of a file or a folder that is there, whatever made it.
+///
+/// # Errors
+/// If it belongs to another user, or the disk does not do it.
+pub(crate) fn close(path: &Path) -> io::Result<()> {
+    let mode = if path.is_dir() { FOLDER_MODE } else { FILE_MODE };
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
 
 /// Locks the folder until the file is dropped, and reads the id that lies there; the first time both are made.
 ///
@@ -22,7 +38,8 @@ pub(crate) fn open(folder: &Path) -> Result<(File, NimbusId), NimbusError> {
         NimbusError(format!("cannot {what} in {} (nimbus below storm.local.dir): {error}", folder.display()))
     };
     std::fs::create_dir_all(folder).map_err(|error| cannot("work", error))?;
-    let lock = OpenOptions::new().create(true).append(true).open(folder.join("lock"));
+    close(folder).map_err(|error| cannot("keep others out", error))?;
+    let lock = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(folder.join("lock"));
     let lock = lock.map_err(|error| cannot("make a lock", error))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
         rustix::io::Errno::WOULDBLOCK => NimbusError(format!(
@@ -32,6 +49,9 @@ pub(crate) fn open(folder: &Path) -> Result<(File, NimbusId), NimbusError> {
         error => cannot("take the lock", error.into()),
     })?;
     let path = folder.join("id");
+    for file in ["lock", "id"].map(|name| folder.join(name)).iter().filter(|file| file.exists()) {
+        close(file).map_err(|error| cannot("keep others out", error))?;
+    }
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let id = text.trim().parse();
@@ -55,7 +75,7 @@ fn new_id() -> Result<NimbusId, NimbusError> {
 /// Written beside and renamed, so that there is never half of it.
 fn write(folder: &Path, path: &Path, id: &NimbusId) -> io::Result<()> {
     let beside = folder.join("id.new");
-    let mut file = File::create(&beside)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(FILE_MODE).open(&beside)?;
     writeln!(file, "{id}")?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;

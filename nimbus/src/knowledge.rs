@@ -139,7 +139,7 @@ impl KnownGraph {
     }
 
     /// Reads a graph's blob.
-    async fn read(blobs: &Blobs, hash: &BlobHash) -> Result<Self, String> {
+    async fn read(blobs: &Arc<Blobs>, hash: &BlobHash) -> Result<Self, String> {
         let json = blobs.read(hash).await.map_err(|failure| format!("its graph cannot be had: {failure}"))?;
         let graph: Graph =
             serde_json::from_slice(&json).map_err(|error| format!("its graph cannot be read: {error}"))?;
@@ -183,7 +183,7 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// If the store does not answer; a record that cannot be understood is none.
-pub(crate) async fn load(board: &Board, blobs: &Blobs) -> Result<Loaded, StoreError> {
+pub(crate) async fn load(board: &Board, blobs: &Arc<Blobs>) -> Result<Loaded, StoreError> {
     let mut known = Known { daemons: daemons(board).await?, ..Known::default() };
     match board.read::<Submissions>(&paths::submissions()).await {
         Ok(found) => known.submissions = found.map_or(0, |found| found.record.count),
@@ -217,7 +217,7 @@ pub(crate) async fn load(board: &Board, blobs: &Blobs) -> Result<Loaded, StoreEr
 /// One topology with graph and plan; `None` if it went meanwhile.
 async fn topology(
     board: &Board,
-    blobs: &Blobs,
+    blobs: &Arc<Blobs>,
     id: TopologyId,
 ) -> Result<(TopologyId, Option<Result<KnownTopology, String>>), StoreError> {
     let record = match board.read::<Topology>(&paths::topology(&id)).await {

@@ -119,6 +119,7 @@ impl Nimbus {
         });
         // Damage is found before anybody asks for what is damaged.
         let verifying = tokio::spawn(async move {
+            blobs.finish_parts().await;
             for hash in blobs.unverified() {
                 let _ = blobs.verify(&hash).await;
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nimbus_api::machine::{MachineReport, SlotReport, SlotState, SlotWorker};
 use worker_api::answer::GoneLife;
-use worker_api::ids::{Life, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{Life, Port, SupervisorId, TopologyId, WorkerIndex};
 use worker_api::report::{Report, Stage};
 
 use crate::knowledge::KnownTopology;
@@ -15,6 +15,12 @@ use crate::lifecycle::Event;
 use crate::liveness::{FailingWorkers, MachineState, Machines};
 use crate::scheduling::PlannedWorker;
 use crate::statistics::{Heard, Statistics};
+
+/// How long a slot whose port another process has is not offered again. Its Supervisor looks at the port only while a worker
+/// is wanted there.
+const BLOCKED_MS: u64 = 60_000;
+/// How long a worker stays where its port is taken before it moves, so that plans do not chase each other.
+const BLOCKED_STAY_MS: u64 = 1000;
 
 /// What was heard.
 pub(crate) struct Observed {
@@ -29,6 +35,14 @@ pub(crate) struct Observed {
     direct: BTreeMap<TopologyId, BTreeMap<WorkerIndex, (Report, u64)>>,
     /// The newest life of each worker that has ended.
     gone: BTreeMap<TopologyId, BTreeMap<WorkerIndex, Life>>,
+    /// Slots whose port another process had.
+    blocked: BTreeMap<(SupervisorId, Port), Blocked>,
+}
+
+/// When a slot was heard to be blocked.
+struct Blocked {
+    first_ms: u64,
+    last_ms: u64,
 }
 
 /// The last report of a machine.
@@ -59,6 +73,7 @@ impl Observed {
             reports: BTreeMap::new(),
             direct: BTreeMap::new(),
             gone: BTreeMap::new(),
+            blocked: BTreeMap::new(),
         }
     }
 
@@ -71,6 +86,7 @@ impl Observed {
         epoch_ms: u64,
     ) -> BTreeSet<TopologyId> {
         self.machines.heard_supervisor(&report.id, now_ms);
+        self.heard_blocked(&report, now_ms);
         for (port, slot) in &report.slots {
             let Some(worker) = slot.worker.as_ref().filter(|worker| has_record(&worker.topology)) else { continue };
             self.failing.heard(&report.id, *port, worker);
@@ -84,6 +100,37 @@ impl Observed {
         let before = self.reports.insert(report.id.clone(), Reported { report, at_ms: now_ms });
         matters.extend(before.iter().flat_map(|before| named(&before.report)));
         matters
+    }
+
+    fn heard_blocked(&mut self, report: &MachineReport, now_ms: u64) {
+        self.blocked.retain(|(machine, _), blocked| *machine != report.id || now_ms < blocked.last_ms + BLOCKED_MS);
+        for (port, slot) in &report.slots {
+            let place = (report.id.clone(), *port);
+            match slot.state {
+                SlotState::Blocked => {
+                    let new = Blocked { first_ms: now_ms, last_ms: now_ms };
+                    self.blocked.entry(place).or_insert(new).last_ms = now_ms;
+                }
+                // A worker of ours has the port.
+                SlotState::Starting | SlotState::Running => drop(self.blocked.remove(&place)),
+                SlotState::Empty | SlotState::Fetching | SlotState::BackingOff | SlotState::Stopping => {}
+            }
+        }
+    }
+
+    /// Whether a slot cannot be given to workers because another process has its port, or had it lately. `is_planned` says
+    /// whether a worker has it already: that one stays for a moment.
+    pub(crate) fn is_blocked(&self, machine: &SupervisorId, port: Port, is_planned: bool, now_ms: u64) -> bool {
+        self.blocked.get(&(machine.clone(), port)).is_some_and(|blocked| {
+            now_ms < blocked.last_ms + BLOCKED_MS && !(is_planned && now_ms < blocked.first_ms + BLOCKED_STAY_MS)
+        })
+    }
+
+    /// The ports that other processes have, or had lately, as `host:port`.
+    pub(crate) fn blocked(&self, now_ms: u64) -> Vec<String> {
+        let lately = self.blocked.iter().filter(|(_, blocked)| now_ms < blocked.last_ms + BLOCKED_MS);
+        let named = lately.filter_map(|((machine, port), _)| Some((&self.reports.get(machine)?.report.host, port)));
+        named.map(|(host, port)| format!("{host}:{port}")).collect()
     }
 
     /// A worker of this machine reports by itself.
@@ -240,14 +287,14 @@ impl Observed {
         self.machines.known(recorded, planned);
         let known: BTreeSet<&SupervisorId> = self.machines.ids().collect();
         self.reports.retain(|id, _| known.contains(id));
+        self.blocked.retain(|(id, _), _| known.contains(id));
     }
 }
 
-/// Whether a slot can be given to workers: no process that is not ours has its port, and no worker of a topology that is
-/// `foreign` to the scheduler.
+/// Whether a slot's last worker lets it be given to others: it has no worker of a topology that is `foreign` to the scheduler.
 pub(crate) fn is_usable(slot: &SlotReport, foreign: impl Fn(&TopologyId) -> bool) -> bool {
     let has_foreign = slot.worker.as_ref().is_some_and(|worker| foreign(&worker.topology));
-    slot.state != SlotState::Blocked && !(has_foreign && slot.state != SlotState::Empty)
+    !(has_foreign && slot.state != SlotState::Empty)
 }
 
 /// The topologies that a machine has anything of.
@@ -256,4 +303,46 @@ fn named(report: &MachineReport) -> BTreeSet<TopologyId> {
     let at_work = report.slots.values().filter(|slot| slot.state != SlotState::Empty);
     let in_slots = at_work.filter_map(|slot| slot.worker.as_ref()).map(|worker| worker.topology.clone());
     in_slots.chain(report.topologies.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::liveness::Machines;
+
+    #[test]
+    fn a_blocked_slot_is_remembered_for_a_minute_or_until_a_worker_runs_there() {
+        let id = SupervisorId::new("m1").unwrap();
+        let report = |state| MachineReport {
+            id: id.clone(),
+            host: "m1.local".to_owned(),
+            number: 1,
+            uptime_ms: 1,
+            version: String::new(),
+            slots: [(Port(6700), SlotReport { state, worker: None })].into(),
+            topologies: Vec::new(),
+            troubles: BTreeMap::new(),
+        };
+        let mut observed = Observed::new(Machines::new(Duration::from_secs(30), 0));
+        let hear =
+            |observed: &mut Observed, state, now_ms| drop(observed.heard_machine(report(state), |_| true, now_ms, 0));
+        hear(&mut observed, SlotState::Blocked, 5000);
+        assert!(observed.is_blocked(&id, Port(6700), false, 5000));
+        // A worker that is there stays for a second.
+        assert!(!observed.is_blocked(&id, Port(6700), true, 5999));
+        assert!(observed.is_blocked(&id, Port(6700), true, 6000));
+        // Nothing is wanted there any more, so that its Supervisor does not look.
+        hear(&mut observed, SlotState::Empty, 7000);
+        assert!(observed.is_blocked(&id, Port(6700), false, 64_999));
+        assert_eq!(observed.blocked(64_999), ["m1.local:6700"]);
+        assert!(!observed.is_blocked(&id, Port(6700), false, 65_000));
+        assert_eq!(observed.blocked(65_000), Vec::<String>::new());
+        // Blocked again, it counts anew.
+        hear(&mut observed, SlotState::Blocked, 66_000);
+        assert!(!observed.is_blocked(&id, Port(6700), true, 66_999));
+        hear(&mut observed, SlotState::Running, 67_000);
+        assert!(!observed.is_blocked(&id, Port(6700), false, 67_000));
+    }
 }

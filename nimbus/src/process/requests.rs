@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::machine::{MachineAnswer, MachineReport};
+use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState};
 use nimbus_api::topology::Topology;
 use worker_api::answer::{ANSWER_FORMAT, Answer, Slot};
 use worker_api::ids::{TopologyId, TopologyName};
@@ -16,7 +16,6 @@ use super::{Process, Request, Role, WAITING_REQUESTS, not_alive};
 use crate::clock::epoch_ms;
 use crate::knowledge::{Known, KnownTopology};
 use crate::lifecycle;
-use crate::observed::is_usable;
 
 impl Process {
     /// Answers, or puts it where it waits.
@@ -80,11 +79,12 @@ impl Process {
         let now = self.clock.uptime_ms();
         let id = report.id.clone();
         let was = self.observed.machines.state(&id);
-        let usable = |report: &MachineReport| {
-            report.slots.iter().map(|(port, slot)| (*port, is_usable(slot, |_| false))).collect::<Vec<_>>()
+        let slots = |report: &MachineReport| {
+            let is_blocked = |slot: &SlotReport| slot.state == SlotState::Blocked;
+            report.slots.iter().map(|(port, slot)| (*port, is_blocked(slot))).collect::<Vec<_>>()
         };
-        let before = self.observed.report(&id).map(|reported| usable(&reported.report));
-        let after = usable(&report);
+        let before = self.observed.report(&id).map(|reported| slots(&reported.report));
+        let after = slots(&report);
         let topologies = self.known.as_ref().map(|known| &known.topologies);
         let has_record = |id: &TopologyId| topologies.is_some_and(|topologies| topologies.contains_key(id));
         let touched = self.observed.heard_machine(report, has_record, now, epoch_ms());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::records::{self, FileBlob, Status};
+use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::{Kill, Submission, Submitted};
@@ -24,7 +25,7 @@ use crate::leadership::{elect, random_bytes};
 use crate::lifecycle::{self, Change, Event};
 use crate::liveness::MachineState;
 use crate::observed::is_usable;
-use crate::publish::Writer;
+use crate::publish::{WriteError, Writer};
 use crate::scheduling::{Machine, TopologyDetails, schedule};
 use crate::submission::{Checked, Limits, check};
 
@@ -103,8 +104,12 @@ impl Process {
         reply: Reply<Submitted>,
         writer: &Writer,
     ) -> Option<BoxFuture<'static, Done>> {
+        let named = named(&submission);
         match self.checked(submission) {
             Err(failure) => {
+                if self.known.is_some() {
+                    self.blobs.refused(&named);
+                }
                 let _ = reply.send(Err(failure));
                 None
             }
@@ -251,12 +256,17 @@ impl Process {
             let topology = known.topologies.get(id);
             known.unreadable.contains_key(id) || topology.is_some_and(|topology| topology.plan_unreadable.is_some())
         };
+        let now = self.clock.uptime_ms();
+        let planned: BTreeSet<(&SupervisorId, Port)> =
+            self.planned_slots().map(|slot| (&slot.supervisor, slot.port)).collect();
         let machine = |id: &SupervisorId| {
+            let is_free = |port: Port| !self.observed.is_blocked(id, port, planned.contains(&(id, port)), now);
             let (record, reported) = (known.daemons.supervisors.get(id), self.observed.report(id));
             match (self.observed.machines.state(id), record, reported) {
                 (MachineState::Dead, ..) => None,
                 (MachineState::Available, Some(record), Some(reported)) => {
-                    let usable = reported.report.slots.iter().filter(|(_, slot)| is_usable(slot, foreign));
+                    let usable =
+                        reported.report.slots.iter().filter(|(port, slot)| is_usable(slot, foreign) && is_free(**port));
                     let slots = usable.map(|(port, _)| *port).collect();
                     Some(Machine::Available { host: record.host.clone(), platform: record.platform.clone(), slots })
                 }
@@ -295,23 +305,51 @@ impl Process {
             })
             .collect();
         let round = schedule(&inputs.0, &details);
+        let waits = |details: &&TopologyDetails| {
+            let plan = round.plans.get(&details.id).or(details.plan.as_ref());
+            !details.leaving && plan.is_none_or(|plan| plan.workers.iter().any(|worker| worker.slot.is_none()))
+        };
+        let blocked = self.observed.blocked(now);
         self.sentences = round.sentences;
+        for waiting in details.iter().filter(waits).filter(|_| !blocked.is_empty()) {
+            if let Some(sentence) = self.sentences.get_mut(&waiting.id) {
+                sentence.push_str(&format!("; ports that other processes have: {}", told_ports(&blocked)));
+            }
+        }
         self.plans = round.plans;
         self.scheduled_with = Some(inputs);
     }
 }
 
-/// Stores a submission: graph, uses of blobs, records. Of one that fails nothing stays but what was uploaded.
+/// Some of them, if there are many.
+fn told_ports(ports: &[String]) -> String {
+    let first = ports[..ports.len().min(TOLD_PORTS)].join(", ");
+    match ports.len().saturating_sub(TOLD_PORTS) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// Most ports that a sentence names.
+const TOLD_PORTS: usize = 8;
+
+/// Stores a submission: graph, uses of blobs, records. Of one that is refused nothing stays; what was uploaded stays if the
+/// cluster state failed.
 async fn store(
-    blobs: &Blobs,
+    blobs: &Arc<Blobs>,
     writer: &Writer,
     submission: Submission,
     settings: TopologySettings,
     count: u64,
 ) -> Result<Box<(records::Topology, KnownGraph)>, NotSubmitted> {
+    let named = named(&submission);
     let json = serde_json::to_vec(&submission.described.graph).expect("a graph has string keys");
-    let graph =
-        FileBlob { bytes: json.len() as u64, hash: blobs.keep(json.into()).await.map_err(NotSubmitted::Failure)? };
+    let bytes = json.len() as u64;
+    let hash = blobs.keep(json.into()).await.map_err(|failure| {
+        blobs.refused(&named);
+        NotSubmitted::Failure(failure)
+    })?;
+    let graph = FileBlob { bytes, hash };
     let of = |hash: BlobHash| FileBlob { bytes: blobs.complete(&hash).unwrap_or(0), hash };
     let now_ms = epoch_ms();
     let record = records::Topology {
@@ -336,13 +374,25 @@ async fn store(
             // Its graph was made here, and is of no use to anybody else.
             blobs.unpin(&vec![(record.graph.hash, String::new())]);
             blobs.release(&record.id);
+            // What the cluster state did not take may be submitted again as it is.
+            if matches!(
+                failed,
+                NotSubmitted::Failure(_) | NotSubmitted::Write(WriteError::Store(StoreError::TooLong { .. }))
+            ) {
+                blobs.refused(&named);
+            }
             Err(failed)
         }
     }
 }
 
+/// The blobs that a submission names.
+fn named(submission: &Submission) -> Vec<BlobHash> {
+    std::iter::once(&submission.executable).chain(submission.files.values()).cloned().collect()
+}
+
 async fn store_record(
-    blobs: &Blobs,
+    blobs: &Arc<Blobs>,
     writer: &Writer,
     record: &records::Topology,
     count: u64,

@@ -1,6 +1,8 @@
 //! Blobs on their way in and out: in pieces, several at once, cut short, corrupt, on a full disk, damaged, expired.
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use nimbus_api::client::BlobState;
 use nimbus_api::failure::FailureKind;
 use nimbus_api::submission::Blob;
 use nimbus_api::topology::StatusWord;
-use worker_api::ids::FileName;
+use worker_api::ids::{FileName, TopologyName};
 
 use crate::fixture::*;
 
@@ -45,6 +47,32 @@ async fn an_upload_goes_on_where_it_was_left() {
     assert_eq!((kind, said), (FailureKind::BadRequest, format!("blob {hash} has 10 bytes, none from 10 on")));
     // Sent once more, it is taken as it is.
     client.upload(&hash, 0, 10, Bytes::from_static(BLOB)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_off_at_its_very_end_is_finished() {
+    let fixture = Fixture::start().await;
+    let (hash, other) = (hash_of(BLOB), hash_of(EXECUTABLE));
+    let part = |hash| fixture.folder.path().join(format!("nimbus/blobs/{hash}.part"));
+    // All bytes came, and what makes a blob of them did not happen: who asks for it has it done.
+    std::fs::write(part(&hash), BLOB).unwrap();
+    // Not at once, if the disk is slow.
+    let whole = Some(BlobState::Complete(10));
+    eventually(|| async { (fixture.client.blob_state(&hash).await.unwrap() == whole).then_some(()) }).await;
+    // So does an empty piece at the end.
+    std::fs::write(part(&other), EXECUTABLE).unwrap();
+    let length = EXECUTABLE.len() as u64;
+    fixture.client.upload(&other, length, length, Bytes::new()).await.unwrap();
+    let mut both = [hash.to_string(), other.to_string()];
+    both.sort();
+    assert_eq!(fixture.blob_files(), both);
+
+    let Fixture { folder, memory, nimbus, .. } = fixture;
+    nimbus.stop().await;
+    let blob = folder.path().join(format!("nimbus/blobs/{hash}"));
+    std::fs::rename(&blob, blob.with_extension("part")).unwrap();
+    let fixture = Fixture::go_on(folder, memory, |_| {}).await;
+    eventually(|| async { (fixture.blob_files() == both).then_some(()) }).await;
 }
 
 #[tokio::test]
@@ -218,4 +246,62 @@ async fn a_graph_that_was_lost_is_healed_by_an_upload() {
     })
     .await;
     assert_eq!((shown.summary.id, shown.graph.components.len()), (id, 2));
+}
+
+/// What may be done with each file and folder from here on, by its path below `folder`.
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        found.push((
+            path.strip_prefix(folder).unwrap().display().to_string(),
+            path.metadata().unwrap().permissions().mode() & 0o777,
+        ));
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn nobody_else_can_look_into_the_folder() {
+    let fixture = Fixture::start().await;
+    let hash = upload(&fixture.client, BLOB).await;
+    let part = hash_of(b"part");
+    fixture.client.upload(&part, 0, 4, Bytes::from_static(b"pa")).await.unwrap();
+    let path = fixture.folder.path().join("nimbus");
+    let mut blobs = [(format!("blobs/{hash}"), 0o600), (format!("blobs/{part}.part"), 0o600)];
+    blobs.sort();
+    let mut expected = vec![(String::new(), 0o700), ("blobs".to_owned(), 0o700)];
+    expected.extend(blobs);
+    expected.extend([("id".to_owned(), 0o600), ("lock".to_owned(), 0o600)]);
+    assert_eq!(modes(&path), expected);
+    // What was made with other modes is closed at the start.
+    for (name, mode) in &expected {
+        std::fs::set_permissions(path.join(name), Permissions::from_mode(mode | 0o055)).unwrap();
+    }
+    let fixture = fixture.restart().await;
+    assert_eq!(modes(&fixture.folder.path().join("nimbus")), expected);
+}
+
+#[tokio::test]
+async fn what_a_refused_submission_named_is_deleted_unless_somebody_needs_it() {
+    let fixture = Fixture::start().await;
+    fixture.submit("t").await.unwrap();
+    let used = fixture.blob_files();
+    let with_model = async || {
+        let mut submission = submission("t", upload(&fixture.client, EXECUTABLE).await);
+        submission.files.insert(FileName::new("model.bin").unwrap(), upload(&fixture.client, BLOB).await);
+        submission
+    };
+    let refused = with_model().await;
+    assert_eq!(refusal(fixture.client.submit(&refused).await).0, FailureKind::AlreadyAlive);
+    assert_eq!(fixture.blob_files(), used);
+    // Somebody else is about to submit it too.
+    let (refused, mut other) = (with_model().await, with_model().await);
+    assert_eq!(refusal(fixture.client.submit(&refused).await).0, FailureKind::AlreadyAlive);
+    other.name = TopologyName::new("other").unwrap();
+    fixture.client.submit(&other).await.unwrap();
 }

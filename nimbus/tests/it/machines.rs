@@ -209,3 +209,38 @@ async fn records_stay_until_no_machine_names_the_topology() {
     }
     assert!(board.read::<Topology>(&paths::topology(&id)).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn workers_leave_ports_that_others_have_for_slots_that_were_not_tried() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701, 6702, 6703]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    plan(&board, &id, 1).await;
+    let mut taken = vec![Port(6700), Port(6701)];
+    // As a Supervisor does: a port is known to be taken only while a worker is wanted there.
+    let mut tell = async |taken: &[Port]| {
+        let mut told = machine.report().await;
+        for (port, slot) in &mut told.slots {
+            if taken.contains(port) && slot.state != SlotState::Empty {
+                slot.state = SlotState::Blocked;
+            }
+        }
+        fixture.client.report_machine(&machine.id, &told).await.unwrap();
+        let plan = cluster_state::plans::read(&board, &id).await.unwrap().unwrap();
+        let ports = plan.placement().addresses.into_iter().map(|address| address.map(|address| address.port));
+        (plan.head.version, ports.collect::<Vec<_>>())
+    };
+    while tell(&taken).await != (PlanVersion(2), vec![Some(6702), Some(6703)]) {
+        tokio::task::yield_now().await;
+    }
+    // All are taken: the workers wait, and it is said why.
+    taken.extend([Port(6702), Port(6703)]);
+    while tell(&taken).await != (PlanVersion(3), vec![None, None]) {
+        tokio::task::yield_now().await;
+    }
+    let sentence = "Waiting for 2 of 2 slots: no slot is free; add a machine or more supervisor.slots.ports; \
+                    ports that other processes have: m1.local:6700, m1.local:6701, m1.local:6702, m1.local:6703";
+    assert_eq!(fixture.client.topology("t").await.unwrap().summary.scheduler, sentence);
+}

@@ -106,6 +106,7 @@ async fn what_makes_no_sense_is_refused_in_a_sentence_and_leaves_nothing() {
     let refused = async |change: &dyn Fn(&mut serde_json::Value)| {
         let mut json = serde_json::to_value(&good).unwrap();
         change(&mut json);
+        upload(&fixture.client, EXECUTABLE).await;
         refusal(fixture.client.submit(&serde_json::from_value(json).unwrap()).await)
     };
     // The machine's record is known before the first of these is checked.
@@ -198,7 +199,7 @@ async fn what_makes_no_sense_is_refused_in_a_sentence_and_leaves_nothing() {
 
     let board = fixture.board();
     nothing_is_stored(&board).await;
-    // Nor of the graphs that were made: only the executable is there, pinned for who submits it.
+    // Nor of the graphs that were made. The executable was uploaded once more than it was named: one pin holds it.
     assert_eq!(fixture.blob_files(), [executable.to_string()]);
     fixture.client.submit(&good).await.unwrap();
 }

@@ -116,9 +116,9 @@ async fn send_from(
     file.seek(SeekFrom::Start(from)).await.map_err(cannot)?;
     let mut at = from;
     bar.set_position(at);
-    // An empty blob is one piece too.
-    while at < source.bytes || source.bytes == 0 {
-        let length = (source.bytes - at).min(UPLOAD_BYTES as u64) as usize;
+    loop {
+        // When all of it is there already, an empty piece has Nimbus finish it. An empty blob is one piece too.
+        let length = source.bytes.saturating_sub(at).min(UPLOAD_BYTES as u64) as usize;
         let mut piece = vec![0; length];
         file.read_exact(&mut piece).await.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Refusal::new(
@@ -136,9 +136,8 @@ async fn send_from(
         }
         at += length as u64;
         bar.set_position(at);
-        if source.bytes == 0 {
-            break;
+        if at >= source.bytes {
+            return Ok(Ok(()));
         }
     }
-    Ok(Ok(()))
 }
