@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -95,7 +95,8 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     let id = stdout.strip_prefix("Submitted counting as ").unwrap_or_else(|| panic!("{stdout}")).trim().to_owned();
     assert!(id.starts_with("counting-1-"), "{id}");
 
-    let (_, table, _) = cluster.storm(&["list"]);
+    let (_, table, reasons) = cluster.storm(&["list"]);
+    assert_eq!(reasons, "counting: starting, 0 of 1 workers are ready\n");
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(
         lines[0],
@@ -109,9 +110,14 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed[0]["name"], &listed[0]["id"]), (&json!("counting"), &json!(id)));
 
-    let (status, _, stderr) = cluster.storm(&submit);
-    assert_eq!(status, 1);
-    assert!(stderr.contains("counting"), "{stderr}");
+    // Nothing of it is uploaded.
+    fs::write(home.join("more"), "not there yet").unwrap();
+    let blobs = cluster.storm(&["blobstore", "list"]);
+    let taken = format!(
+        "error: the name `counting` is taken: {id} runs; kill it first, wait until it is gone, or choose another name\n"
+    );
+    assert_eq!(cluster.storm(&[&submit[..], &["--file", "more=more"]].concat()), (1, String::new(), taken));
+    assert_eq!(cluster.storm(&["blobstore", "list"]), blobs);
     assert_eq!(cluster.storm(&["deactivate", "counting"]), says("Deactivated topology: counting\n"));
     assert!(cluster.storm(&["list"]).1.contains(" INACTIVE "));
     assert_eq!(cluster.storm(&["activate", "counting"]), says("Activated topology: counting\n"));
@@ -131,8 +137,38 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     assert_eq!((status, stdout.as_str(), home.join("none").exists()), (1, "", false));
 
     assert_eq!(cluster.storm(&["remoteconfvalue", "supervisor.slots.ports"]), says("supervisor.slots.ports: \n"));
+    let told =
+        "error: the key `nope.key` is not known, and nobody set it at Nimbus; check how it is written, or set it\n";
+    assert_eq!(cluster.storm(&["remoteconfvalue", "nope.key"]), (1, String::new(), told.to_owned()));
+    assert_eq!(cluster.storm(&["remoteconfvalue", "nimbus.host"]), says("nimbus.host: null\n"));
     let (status, stdout, stderr) = cluster.storm(&["kill", "other", "counting", "-i", "--wait", "0"]);
     assert_eq!((status, stdout.as_str()), (1, "Killed topology: counting\n"), "{stderr}");
+    assert_eq!(cluster.stop(), 0);
+}
+
+#[test]
+fn an_owner_is_found_without_variables_too_and_keys_of_tools_stay_with_the_tools() {
+    let cluster = Standalone::start();
+    let home = cluster.home.path();
+    assert_eq!(cluster.led(&["list"]).0, 0);
+    let own_name = Command::new("id").arg("-un").output().unwrap().stdout;
+    let own_name = String::from_utf8(own_name).unwrap().trim().to_owned();
+    let seeds = format!("nimbus.seeds=[\"{}\"]", cluster.nimbus);
+    for (name, variable, owner) in [("by-variable", Some("LOGNAME"), "grace"), ("by-number", None, own_name.as_str())] {
+        describe(home, name);
+        // `cat` would refuse any `-c`.
+        let tools = ["-c", &seeds, "-c", "ui.port=1", "-c", "storm.local.dir=x", "-c", "nimbus.api.port=1"];
+        let mut command = storm(home);
+        command.args(["submit", "/bin/cat", "--file", "describe=graph.json"]).args(tools).env("USER", "");
+        if let Some(variable) = variable {
+            command.env(variable, owner);
+        }
+        let (status, _, stderr) = run(&mut command);
+        assert_eq!(status, 0, "{stderr}");
+        let listed: Value = serde_json::from_str(&cluster.storm(&["list", "--json"]).1).unwrap();
+        let found = listed.as_array().unwrap().iter().find(|topology| topology["name"] == name).unwrap();
+        assert_eq!(found["owner"], owner);
+    }
     assert_eq!(cluster.stop(), 0);
 }
 

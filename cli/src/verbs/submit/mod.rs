@@ -4,15 +4,20 @@
 //! topology before all of its blobs are there.
 
 pub(crate) mod executable;
+mod owner;
 mod upload;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use daemon::configuration::Flags;
-use nimbus_api::submission::Submission;
+use nimbus_api::client::{Client, ClientError};
+use nimbus_api::failure::FailureKind;
+use nimbus_api::submission::{Submission, name_is_taken};
+use nimbus_api::topology::StatusWord;
 use topology_api::config::known;
 use worker_api::ids::{FileName, TopologyName};
+use worker_api::launch::LAUNCH_FILE;
 
 use crate::arguments::{ask, client, read};
 use crate::exit::{Exit, Refusal};
@@ -73,6 +78,7 @@ impl Submit {
             let described = executable.describe(&question).await?;
             let name = TopologyName::new(described.graph.name.clone())
                 .map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
+            name_is_free(&client, &name).await?;
             let executable = Source::read("the executable", executable.path()).await?;
             let mut sources = BTreeMap::new();
             for (name, path) in &files {
@@ -81,7 +87,7 @@ impl Submit {
             upload::upload(&client, std::iter::once(&executable).chain(sources.values())).await?;
             let submission = Submission {
                 name: name.clone(),
-                owner: std::env::var("USER").ok().filter(|user| !user.is_empty()),
+                owner: owner::owner(),
                 described,
                 executable: executable.hash.clone(),
                 files: sources.into_iter().map(|(name, source)| (name, source.hash)).collect(),
@@ -115,6 +121,21 @@ impl Submit {
     }
 }
 
+/// Asks before much is uploaded for nothing; Nimbus asks again when it stores the topology.
+async fn name_is_free(client: &Client, name: &TopologyName) -> Result<(), Refusal> {
+    let found = match client.topology(name.as_str()).await {
+        Ok(topology) => topology.summary,
+        Err(ClientError::Refused(failure)) if failure.kind == FailureKind::NotAlive => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // It may also be another one's id.
+    if found.name != *name {
+        return Ok(());
+    }
+    let is_killed = found.status == StatusWord::Killed;
+    Err(ClientError::Refused(name_is_taken(name, &found.id, is_killed)).into())
+}
+
 /// What `--file` says: names in a worker's folder, and where the files are now.
 fn files(files: &[String]) -> Result<BTreeMap<FileName, PathBuf>, Refusal> {
     let usage = |message: String| Err(Refusal::new(Exit::Usage, message));
@@ -128,6 +149,11 @@ fn files(files: &[String]) -> Result<BTreeMap<FileName, PathBuf>, Refusal> {
             Ok(name) => name,
             Err(error) => return usage(error.to_string()),
         };
+        if name.as_str() == LAUNCH_FILE {
+            return usage(format!(
+                "`--file` may not name `{LAUNCH_FILE}`: each worker's folder has one of the runtime's; choose another name"
+            ));
+        }
         let path = match std::fs::canonicalize(path) {
             Ok(path) if path.is_file() => path,
             Ok(_) => return Err(Refusal::new(Exit::NoInput, format!("`{path}` of `--file {name}=…` is not a file"))),
