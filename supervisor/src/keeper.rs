@@ -4,6 +4,9 @@
 //! terminal reaches keeper or worker. The worker has the lock as its standard input: the same open file, so the slot is held
 //! until both have ended, even if the keeper is killed. A killed keeper's worker goes on, and nobody writes how it ends.
 //!
+//! What user code started in the worker ends with it: what is left of the worker's process group is killed. Who left the group, by
+//! `setsid` or `setpgid`, is his own affair, and so are the children of a worker whose keeper was killed before it.
+//!
 //! In the slot's folder: [`LOCK_FILE`], [`RECORD_FILE`] (who runs), [`END_FILE`] (how the last one ended).
 //!
 //! Not here: what is started and when (`launcher`, `slot`), rotating the log (the worker). Invariants: when the lock is free, the
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Port, TopologyId};
@@ -336,7 +340,19 @@ struct Kept {
 }
 
 impl Kept {
+    /// Returns when the worker has ended and what is left of its process group is killed. It is still on the process table then, so
+    /// that nobody else has its number, which is the group's.
+    fn end_group(&self) {
+        let Some(worker) = i32::try_from(self.worker.id()).ok().and_then(Pid::from_raw) else { return };
+        let ended = || waitid(WaitId::Pid(worker), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        if rustix::io::retry_on_intr(ended).is_ok() {
+            // What ended just before is no failure, and of who changed to another user nobody is told here.
+            let _ = kill_process_group(worker, Signal::KILL);
+        }
+    }
+
     fn wait(mut self) -> io::Result<()> {
+        self.end_group();
         let status = self.worker.wait();
         let ended = Clock::now();
         let killed_for_memory = out_of_memory_kills().rose_since(&self.kills);
