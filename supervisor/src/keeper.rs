@@ -502,11 +502,23 @@ fn panic_text(lines: &[String]) -> Option<String> {
     Some(text)
 }
 
-/// What it complained of: the last line that says that it is an error, else the last line.
+/// What it complained of: the last line that says that it is an error, else the last line, unless that is one of the runtime's log
+/// lines that complains of nothing.
 fn last_words(lines: &[String]) -> Option<String> {
     let written = || lines.iter().rev().map(|line| line.trim()).filter(|line| !line.is_empty());
     let error = |line: &&str| line.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("error:"));
-    written().take(LAST_LINES).find(error).or_else(|| written().next()).map(str::to_owned)
+    written()
+        .take(LAST_LINES)
+        .find(error)
+        .or_else(|| written().next().filter(|line| !is_no_error(line)))
+        .map(str::to_owned)
+}
+
+/// Whether it is a log line of a level below `ERROR`: `2026-01-02T03:04:05.000006Z  INFO TARGET: TEXT`.
+fn is_no_error(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    let is_time = words.next().is_some_and(|time| time.contains('T') && time.ends_with('Z'));
+    is_time && words.next().is_some_and(|level| ["WARN", "INFO", "DEBUG", "TRACE"].contains(&level))
 }
 
 fn beginning(text: &str) -> &str {
@@ -572,6 +584,16 @@ mod tests {
             (1 << 8, false, "", "exited with code 1"),
             (1 << 8, false, "Error: no words\n\nCaused by:\n    0: none\n", "exited with code 1: Error: no words"),
             (2 << 8, false, "one\ntwo\n\n", "exited with code 2: two"),
+            // What the runtime says on its way is not why it ended; what it complains of may be.
+            (7 << 8, false, "two\n2026-01-02T03:04:05.000006Z  INFO storm::worker_role: ready\n", "exited with code 7"),
+            (7 << 8, false, "2026-01-02T03:04:05.000006Z  WARN worker: slow\n", "exited with code 7"),
+            (
+                7 << 8,
+                false,
+                "2026-01-02T03:04:05.000006Z ERROR worker: lost",
+                "exited with code 7: 2026-01-02T03:04:05.000006Z ERROR worker: lost",
+            ),
+            (7 << 8, false, "20 INFO desks", "exited with code 7: 20 INFO desks"),
             (
                 101 << 8,
                 false,
