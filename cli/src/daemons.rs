@@ -21,6 +21,7 @@ use worker_api::ids::Port;
 
 use crate::arguments::ConfigFlags;
 use crate::exit::{Exit, Refusal};
+use crate::output::data;
 
 /// Threads of a daemon: what it does is mostly waiting.
 const THREADS: usize = 2;
@@ -78,6 +79,13 @@ pub(crate) fn run<D>(
     });
     runtime.shutdown_background();
     exit
+}
+
+/// Says on standard output that it is ready.
+pub(crate) fn tell_ready(line: &str) {
+    if let Err(refusal) = data(line) {
+        tracing::warn!("{refusal}; it runs all the same");
+    }
 }
 
 impl Setup {

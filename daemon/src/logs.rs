@@ -1,6 +1,7 @@
 //! Where a daemon's log lines go: standard error, which systemd, a container or a shell keep.
 //!
-//! Not here: logs of workers (files, see `worker` and `supervisor`). Invariant: a panic is a log line with its place.
+//! Not here: logs of workers (files, see `worker` and `supervisor`). Invariants: a panic is a log line with its place; a line
+//! that cannot be written, as on a full disk, is lost and ends nothing.
 
 use std::io::IsTerminal;
 
@@ -16,6 +17,8 @@ pub fn to_stderr() {
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    // They would go to standard error too, by what panics if that cannot be written; and a panic in the hook below aborts.
+    let logs = logs.log_internal_errors(false);
     // Whoever has set up its own before keeps it.
     let _ = logs.try_init();
     if let Some(error) = unreadable {

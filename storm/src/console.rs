@@ -1,6 +1,7 @@
 //! Standard error: messages, log lines, and on a terminal one line at the bottom that is refreshed.
 //!
-//! Not here: what is said. Invariant: no two writers tear each other's lines, and the refreshed line is always the last.
+//! Not here: what is said. Invariants: no two writers tear each other's lines, the refreshed line is always the last,
+//! and what cannot be written, as on a full disk, is lost and ends nothing.
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
@@ -56,6 +57,8 @@ impl Console {
         });
         let colours = self.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(self.clone());
+        // They would go to standard error too, by what panics if that cannot be written; and a panic in `log_panic` aborts.
+        let logs = logs.log_internal_errors(false);
         // A program that has set up its own keeps it.
         let _ = logs.try_init();
         std::panic::set_hook(Box::new(log_panic));

@@ -1,14 +1,15 @@
 //! Executables, graphs and files on this machine, by their hashes.
 //!
 //! `HASH` is whole and was on disk before it got that name; `HASH.part` is on its way. A blob that is there when the Supervisor starts is
-//! read through again before it is used.
+//! read through again before it is used. What came of one whose download broke off stays; a part that the disk did not take does not,
+//! so that it does not hold a full disk full.
 //!
 //! | task | how many | ends with | waits for |
 //! |---|---|---|---|
 //! | fetch | one for each blob that is wanted and not here; [`DOWNLOADS`] at a time | the blob, or nobody wanting it | Nimbus, the disk |
 //!
-//! Not here: which are needed (`machine`). Invariants: nothing is used whose hash is not its name; what came of a blob is not
-//! fetched twice; a blob has no write permission, so that a worker does not change it for others.
+//! Not here: which are needed (`machine`). Invariants: nothing is used whose hash is not its name; what came of a blob and is
+//! kept is not fetched twice; a blob has no write permission, so that a worker does not change it for others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nimbus_api::client::Client;
+use nimbus_api::client::{Client, ClientError};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -174,14 +175,21 @@ impl Fetch {
         if had < self.bytes {
             let came = self.client.download(hash, had, &mut file).await;
             // What came is the more to go on from.
-            file.flush().await.map_err(|error| kept(&error))?;
+            let flushed = file.flush().await;
+            if flushed.is_err() || matches!(came, Err(ClientError::File(_))) {
+                remove_file(&self.part)?;
+            }
+            flushed.map_err(|error| kept(&error))?;
             came.map_err(|error| format!("cannot fetch the blob {short}: {error}"))?;
         }
         let has = file.metadata().await.map_err(|error| kept(&error))?.len();
         if has < self.bytes {
             return Err(format!("the blob {short} was cut short: {has} of {} bytes came so far", self.bytes));
         }
-        file.sync_all().await.map_err(|error| kept(&error))?;
+        if let Err(error) = file.sync_all().await {
+            remove_file(&self.part)?;
+            return Err(kept(&error));
+        }
         drop(file);
         if has > self.bytes || !self.is_right(self.part.clone()).await? {
             remove_file(&self.part)?;

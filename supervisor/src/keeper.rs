@@ -4,6 +4,9 @@
 //! terminal reaches keeper or worker. The worker has the lock as its standard input: the same open file, so the slot is held
 //! until both have ended, even if the keeper is killed. A killed keeper's worker goes on, and nobody writes how it ends.
 //!
+//! What user code started in the worker ends with it: what is left of the worker's process group is killed. Who left the group, by
+//! `setsid` or `setpgid`, is his own affair, and so are the children of a worker whose keeper was killed before it.
+//!
 //! In the slot's folder: [`LOCK_FILE`], [`RECORD_FILE`] (who runs), [`END_FILE`] (how the last one ended).
 //!
 //! Not here: what is started and when (`launcher`, `slot`), rotating the log (the worker). Invariants: when the lock is free, the
@@ -23,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Port, TopologyId};
@@ -336,7 +340,19 @@ struct Kept {
 }
 
 impl Kept {
+    /// Returns when the worker has ended and what is left of its process group is killed. It is still on the process table then, so
+    /// that nobody else has its number, which is the group's.
+    fn end_group(&self) {
+        let Some(worker) = i32::try_from(self.worker.id()).ok().and_then(Pid::from_raw) else { return };
+        let ended = || waitid(WaitId::Pid(worker), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        if rustix::io::retry_on_intr(ended).is_ok() {
+            // What ended just before is no failure, and of who changed to another user nobody is told here.
+            let _ = kill_process_group(worker, Signal::KILL);
+        }
+    }
+
     fn wait(mut self) -> io::Result<()> {
+        self.end_group();
         let status = self.worker.wait();
         let ended = Clock::now();
         let killed_for_memory = out_of_memory_kills().rose_since(&self.kills);
@@ -486,11 +502,23 @@ fn panic_text(lines: &[String]) -> Option<String> {
     Some(text)
 }
 
-/// What it complained of: the last line that says that it is an error, else the last line.
+/// What it complained of: the last line that says that it is an error, else the last line, unless that is one of the runtime's log
+/// lines that complains of nothing.
 fn last_words(lines: &[String]) -> Option<String> {
     let written = || lines.iter().rev().map(|line| line.trim()).filter(|line| !line.is_empty());
     let error = |line: &&str| line.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("error:"));
-    written().take(LAST_LINES).find(error).or_else(|| written().next()).map(str::to_owned)
+    written()
+        .take(LAST_LINES)
+        .find(error)
+        .or_else(|| written().next().filter(|line| !is_no_error(line)))
+        .map(str::to_owned)
+}
+
+/// Whether it is a log line of a level below `ERROR`: `2026-01-02T03:04:05.000006Z  INFO TARGET: TEXT`.
+fn is_no_error(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    let is_time = words.next().is_some_and(|time| time.contains('T') && time.ends_with('Z'));
+    is_time && words.next().is_some_and(|level| ["WARN", "INFO", "DEBUG", "TRACE"].contains(&level))
 }
 
 fn beginning(text: &str) -> &str {
@@ -556,6 +584,16 @@ mod tests {
             (1 << 8, false, "", "exited with code 1"),
             (1 << 8, false, "Error: no words\n\nCaused by:\n    0: none\n", "exited with code 1: Error: no words"),
             (2 << 8, false, "one\ntwo\n\n", "exited with code 2: two"),
+            // What the runtime says on its way is not why it ended; what it complains of may be.
+            (7 << 8, false, "two\n2026-01-02T03:04:05.000006Z  INFO storm::worker_role: ready\n", "exited with code 7"),
+            (7 << 8, false, "2026-01-02T03:04:05.000006Z  WARN worker: slow\n", "exited with code 7"),
+            (
+                7 << 8,
+                false,
+                "2026-01-02T03:04:05.000006Z ERROR worker: lost",
+                "exited with code 7: 2026-01-02T03:04:05.000006Z ERROR worker: lost",
+            ),
+            (7 << 8, false, "20 INFO desks", "exited with code 7: 20 INFO desks"),
             (
                 101 << 8,
                 false,

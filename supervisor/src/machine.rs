@@ -698,11 +698,13 @@ impl Machine {
         place.peer = None;
         place.told = None;
         let last_report = place.report.take().filter(|report| report.life == resident.life());
-        let unknown = || match Record::read(&self.folder.slot(port)) {
+        let unknown = || {
+            match Record::read(&self.folder.slot(port)) {
             Ok(Some(record)) if record.incarnation == resident.incarnation => {
-                "nobody saw how it ended: its keeper was killed too, or the machine fell".to_owned()
+                "how it ended is not known: its keeper could not write it (is the disk full?), was killed too, or the machine fell".to_owned()
             }
             _ => "it was not started: its Supervisor ended just before".to_owned(),
+        }
         };
         let (ended_ms, said, last_lines) = match end {
             Some(end) => (end.ended_ms, Some(end.cause), end.last_lines),

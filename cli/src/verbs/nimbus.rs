@@ -5,7 +5,6 @@
 use crate::arguments::ConfigFlags;
 use crate::daemons;
 use crate::exit::{Exit, Refusal};
-use crate::output::data;
 
 const EXAMPLE: &str = "\
 Example:
@@ -26,7 +25,7 @@ impl NimbusVerb {
                 setup.check_mode()?;
                 let nimbus = setup.start_nimbus(setup.open_zookeeper()?).await?;
                 let (address, state) = (nimbus.address(), setup.zookeeper_name());
-                data(&format!("Nimbus ready at {address}, cluster state: {state}\n"))?;
+                daemons::tell_ready(&format!("Nimbus ready at {address}, cluster state: {state}\n"));
                 Ok(nimbus)
             },
             async |nimbus| nimbus.stop().await,

@@ -10,7 +10,6 @@ use ui::Ui;
 use crate::arguments::ConfigFlags;
 use crate::daemons;
 use crate::exit::{Exit, Refusal};
-use crate::output::data;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -48,13 +47,13 @@ impl Standalone {
                 let nimbuses = vec![daemons::from_here(nimbus.address())];
                 let ui = setup.start_ui(nimbuses.clone()).await?;
                 let supervisor = setup.start_supervisor(store, nimbuses).await?;
-                data(&format!(
+                daemons::tell_ready(&format!(
                     "Standalone ready: Nimbus at {}, UI at http://{}, {} slots, cluster state: {}\n",
                     nimbus.address(),
                     daemons::from_here(ui.address()),
                     setup.settings.slots.len(),
                     state.display()
-                ))?;
+                ));
                 Ok(Parts { nimbus, supervisor, ui })
             },
             async |Parts { nimbus, supervisor, ui }| {

@@ -5,7 +5,6 @@
 use crate::arguments::ConfigFlags;
 use crate::daemons;
 use crate::exit::{Exit, Refusal};
-use crate::output::data;
 
 const EXAMPLE: &str = "\
 Example:
@@ -27,13 +26,13 @@ impl SupervisorVerb {
                 let store = setup.open_zookeeper()?;
                 let supervisor = setup.start_supervisor(store, setup.settings.nimbuses.clone()).await?;
                 let slots: Vec<String> = setup.settings.slots.iter().map(u16::to_string).collect();
-                data(&format!(
+                daemons::tell_ready(&format!(
                     "Supervisor ready on {}, slots {}, Nimbus {}, cluster state: {}\n",
                     setup.settings.host,
                     slots.join(" "),
                     setup.settings.nimbuses.join(" "),
                     setup.zookeeper_name()
-                ))?;
+                ));
                 Ok(supervisor)
             },
             async |supervisor| supervisor.stop().await,

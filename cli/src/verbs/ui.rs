@@ -5,7 +5,6 @@
 use crate::arguments::ConfigFlags;
 use crate::daemons;
 use crate::exit::{Exit, Refusal};
-use crate::output::data;
 
 const EXAMPLE: &str = "\
 Example:
@@ -26,7 +25,10 @@ impl UiVerb {
                 setup.check_mode()?;
                 let ui = setup.start_ui(setup.settings.nimbuses.clone()).await?;
                 let nimbuses = setup.settings.nimbuses.join(" ");
-                data(&format!("UI ready at http://{}, Nimbus {nimbuses}\n", daemons::from_here(ui.address())))?;
+                daemons::tell_ready(&format!(
+                    "UI ready at http://{}, Nimbus {nimbuses}\n",
+                    daemons::from_here(ui.address())
+                ));
                 Ok(ui)
             },
             async |ui| ui.stop().await,

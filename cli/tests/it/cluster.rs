@@ -1,6 +1,6 @@
 //! Questions to a real Nimbus: a `storm standalone` without slots, so that what is submitted only waits.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -169,6 +169,27 @@ fn an_owner_is_found_without_variables_too_and_keys_of_tools_stay_with_the_tools
         let found = listed.as_array().unwrap().iter().find(|topology| topology["name"] == name).unwrap();
         assert_eq!(found["owner"], owner);
     }
+}
+
+#[test]
+fn a_daemon_whose_words_cannot_be_written_answers_and_ends_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    // Nobody can be told which port it got, so it is told one that was free a moment ago.
+    let nimbus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = storm(home.path());
+    command.args(["standalone", "-c", &format!("nimbus.api.port={}", nimbus.port()), "-c", "ui.port=0"]);
+    command.args(["-c", "supervisor.slots.ports=[]"]);
+    let child = command.stdout(full()).stderr(full()).spawn().unwrap();
+    let mut cluster = Standalone { home, child, nimbus: nimbus.to_string() };
+    let listed = loop {
+        assert_eq!(cluster.child.try_wait().unwrap(), None);
+        let ended = cluster.storm(&["list"]);
+        if ended.0 != 69 {
+            break ended;
+        }
+    };
+    assert_eq!(listed, (0, "No topologies running.\n".to_owned(), String::new()));
     assert_eq!(cluster.stop(), 0);
 }
 

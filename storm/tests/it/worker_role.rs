@@ -525,6 +525,18 @@ fn the_log_is_rotated_and_all_output_goes_on_into_the_new_one() {
 }
 
 /// What a Nimbus of the test hears and says.
+#[test]
+fn a_worker_whose_log_cannot_be_written_reports_and_ends_in_order() {
+    let machine = Machine::new(&[&[&[1], &[2], &[3, 4]]], &["--mistake", "panic"]);
+    let mut launch = machine.launch(0, 1, Spouts::Active);
+    launch.log = "/dev/full".into();
+    let mut process = machine.start_by(&launch);
+    // A panic's hook writes there too.
+    machine.supervisor.until(0, "its bolt has panicked", |report| counts(report, "count").restarts > 0);
+    process.signal("TERM");
+    assert_eq!(process.child.wait().unwrap().code(), Some(0));
+}
+
 #[derive(Clone, Default)]
 struct Nimbus(Arc<Known>);
 

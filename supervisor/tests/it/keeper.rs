@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, getpgid, getsid};
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ use tokio::net::{UnixListener, UnixStream};
 use worker_api::ids::{Incarnation, Port, TopologyId};
 
 const FIXTURE: &str = env!("CARGO_BIN_EXE_keeper-fixture");
+
+/// Longer than anything takes here.
+const LONG: Duration = Duration::from_secs(20);
 
 /// A slot of a machine.
 struct Slot {
@@ -306,6 +310,29 @@ async fn what_a_worker_leaves_behind_does_not_hold_its_slot() {
     assert_eq!(slot.end_of("child\nexit 0").await.cause, "exited with code 0");
     assert!(!slot.is_held());
     slot.play(2, "exit 0").await;
+}
+
+#[tokio::test]
+async fn what_a_worker_started_ends_with_it_unless_it_has_a_session_of_its_own() {
+    let slot = Slot::new();
+    let path = slot.path("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    slot.play(1, &format!("child {0}\nchild-apart {0}\nstay", path.display())).await;
+    let worker = slot.worker().unwrap();
+    let (mut inside, mut apart) = (None, None);
+    for _ in 0..2 {
+        let (connection, _) = listener.accept().await.unwrap();
+        let child = Process::of_peer(&connection).unwrap();
+        let is_inside = getpgid(pid(&child)).unwrap() == pid(&worker).unwrap();
+        *(if is_inside { &mut inside } else { &mut apart }) = Some((child, connection));
+    }
+    let ((inside, _inside), (_, apart)) = (inside.unwrap(), apart.unwrap());
+
+    worker.signal(Signal::KILL).unwrap();
+    assert_eq!(slot.end().await.unwrap().cause, "killed by SIGKILL");
+    tokio::time::timeout(LONG, inside.ended()).await.expect("a child of the worker lives on");
+    // Its connection would be closed.
+    assert_eq!(apart.try_read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_state::paths;
 use cluster_state::records::{KillStep, Status, Supervisor as SupervisorRecord};
-use nimbus_api::machine::SlotState;
+use nimbus_api::machine::{MachineReport, SlotState};
 use rustix::process::{Pid, kill_process, test_kill_process};
 use serde_json::json;
 use supervisor::Supervisor;
@@ -381,6 +381,40 @@ async fn a_blob_that_breaks_off_goes_on_where_it_was_and_a_damaged_one_is_fetche
     kill_process(pid(worker.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
     cluster.running_after(0, &worker).await;
     assert_eq!(fs::read(&executable).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_blob_is_not_kept_full_by_a_part_of_it() {
+    let mut cluster = Cluster::started().await;
+    cluster.stop().await;
+    let topology = cluster.topology("words-1-1", &[]);
+    let part = cluster.config.folder.join("blobs").join(format!("{}.part", topology.executable.hash));
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    cluster.submit(topology, &[0]).await;
+    cluster.start().await;
+    // The part is gone, so it begins anew, on a disk that has room now.
+    cluster.running(0).await;
+    assert!(!part.is_symlink());
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_told_with_what_may_have_hindered_it() {
+    let cluster = Cluster::started().await;
+    cluster.submit(cluster.topology("words-1-1", &[]), &[0]).await;
+    let worker = cluster.running(0).await;
+    // Where the keeper writes it first.
+    let in_its_way = cluster.slot_folder(0).join("end.json.new");
+    fs::create_dir(&in_its_way).unwrap();
+    kill_process(pid(worker.report.as_ref().unwrap().pid), Signal::KILL).unwrap();
+    let port = cluster.slot(0);
+    let ended =
+        |report: &MachineReport| report.slots[&port].worker.as_ref().is_some_and(|worker| !worker.ends.is_empty());
+    let report = cluster.until(ended).await;
+    assert_eq!(
+        report.slots[&port].worker.as_ref().unwrap().ends[0].cause,
+        "how it ended is not known: its keeper could not write it (is the disk full?), was killed too, or the machine fell"
+    );
+    fs::remove_dir(in_its_way).unwrap();
 }
 
 #[tokio::test]
