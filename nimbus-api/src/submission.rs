@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use worker_api::describe::Described;
 use worker_api::ids::{BlobHash, FileName, TopologyId, TopologyName};
 
+use crate::failure::{Failure, FailureKind};
+
 /// `POST /v1/topologies`: at most [`SUBMISSION_BYTES`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Submission {
@@ -35,6 +37,14 @@ pub struct Submitted {
     pub id: TopologyId,
     /// What the user should know although nothing is wrong: a panic ends the process, fewer slots than wanted.
     pub warnings: Vec<String>,
+}
+
+/// The refusal of a submission whose name another topology has.
+pub fn name_is_taken(name: &TopologyName, by: &TopologyId, is_killed: bool) -> Failure {
+    let state = if is_killed { "is still being killed" } else { "runs" };
+    FailureKind::AlreadyAlive.with(format!(
+        "the name `{name}` is taken: {by} {state}; kill it first, wait until it is gone, or choose another name"
+    ))
 }
 
 /// `POST /v1/topologies/ID/kill`.

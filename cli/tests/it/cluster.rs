@@ -109,9 +109,14 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!((&listed[0]["name"], &listed[0]["id"]), (&json!("counting"), &json!(id)));
 
-    let (status, _, stderr) = cluster.storm(&submit);
-    assert_eq!(status, 1);
-    assert!(stderr.contains("counting"), "{stderr}");
+    // Nothing of it is uploaded.
+    fs::write(home.join("more"), "not there yet").unwrap();
+    let blobs = cluster.storm(&["blobstore", "list"]);
+    let taken = format!(
+        "error: the name `counting` is taken: {id} runs; kill it first, wait until it is gone, or choose another name\n"
+    );
+    assert_eq!(cluster.storm(&[&submit[..], &["--file", "more=more"]].concat()), (1, String::new(), taken));
+    assert_eq!(cluster.storm(&["blobstore", "list"]), blobs);
     assert_eq!(cluster.storm(&["deactivate", "counting"]), says("Deactivated topology: counting\n"));
     assert!(cluster.storm(&["list"]).1.contains(" INACTIVE "));
     assert_eq!(cluster.storm(&["activate", "counting"]), says("Activated topology: counting\n"));

@@ -11,7 +11,7 @@ use cluster_state::records::{self, FileBlob, Status};
 use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::submission::{Kill, Submission, Submitted};
+use nimbus_api::submission::{Kill, Submission, Submitted, name_is_taken};
 use nimbus_api::topology::TopologySummary;
 use topology_api::config::TopologySettings;
 use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName};
@@ -131,11 +131,7 @@ impl Process {
         let unreadable = known.unreadable.iter().find(|(_, topology)| taken(&topology.name));
         if let Some(id) = readable.map(|topology| &topology.record.id).or_else(|| unreadable.map(|(id, _)| id)) {
             let is_killed = readable.is_some_and(KnownTopology::is_killed);
-            let state = if is_killed { "is still being killed" } else { "runs" };
-            return Err(FailureKind::AlreadyAlive.with(format!(
-                "the name `{}` is taken: {id} {state}; kill it first, wait until it is gone, or choose another name",
-                submission.name
-            )));
+            return Err(name_is_taken(&submission.name, id, is_killed));
         }
         let limits = Limits { most_workers: self.config.most_workers, most_executors: self.config.most_executors };
         let mut checked = check(&submission, &limits, known.daemons.supervisors.values())?;

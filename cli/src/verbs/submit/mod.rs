@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use daemon::configuration::Flags;
-use nimbus_api::submission::Submission;
+use nimbus_api::client::{Client, ClientError};
+use nimbus_api::failure::FailureKind;
+use nimbus_api::submission::{Submission, name_is_taken};
+use nimbus_api::topology::StatusWord;
 use topology_api::config::known;
 use worker_api::ids::{FileName, TopologyName};
 
@@ -73,6 +76,7 @@ impl Submit {
             let described = executable.describe(&question).await?;
             let name = TopologyName::new(described.graph.name.clone())
                 .map_err(|error| Refusal::new(Exit::Usage, error.to_string()))?;
+            name_is_free(&client, &name).await?;
             let executable = Source::read("the executable", executable.path()).await?;
             let mut sources = BTreeMap::new();
             for (name, path) in &files {
@@ -113,6 +117,21 @@ impl Submit {
         }
         Ok(own)
     }
+}
+
+/// Asks before much is uploaded for nothing; Nimbus asks again when it stores the topology.
+async fn name_is_free(client: &Client, name: &TopologyName) -> Result<(), Refusal> {
+    let found = match client.topology(name.as_str()).await {
+        Ok(topology) => topology.summary,
+        Err(ClientError::Refused(failure)) if failure.kind == FailureKind::NotAlive => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // It may also be another one's id.
+    if found.name != *name {
+        return Ok(());
+    }
+    let is_killed = found.status == StatusWord::Killed;
+    Err(ClientError::Refused(name_is_taken(name, &found.id, is_killed)).into())
 }
 
 /// What `--file` says: names in a worker's folder, and where the files are now.
