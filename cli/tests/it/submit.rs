@@ -61,6 +61,28 @@ fn what_is_not_for_this_machine_is_not_started() {
 }
 
 #[test]
+fn what_is_cut_short_is_not_started() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let whole = fs::read("/bin/cat").unwrap();
+    // By the place of its table of sections, which nothing follows.
+    let sections = u64::from_le_bytes(whole[40..48].try_into().unwrap());
+    let count = u64::from(u16::from_le_bytes([whole[60], whole[61]]));
+    let all = sections + count * 64;
+    for bytes in [all - 1, all / 2, 100] {
+        executable(home, "app", &whole[..bytes as usize]);
+        let expected = format!(
+            "`app` is cut short: its headers tell of at least {all} bytes, and it has {bytes}; copy it again, or build it again"
+        );
+        refused(submit(home, &["app"]), 65, &expected);
+    }
+    executable(home, "app", &whole[..63]);
+    let expected =
+        "`app` is cut short: its headers tell of at least 64 bytes, and it has 63; copy it again, or build it again";
+    refused(submit(home, &["app"]), 65, expected);
+}
+
+#[test]
 fn what_describes_nothing_is_not_one_of_ours() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ use crate::output::say;
 
 /// How long it may take to describe itself; a graph is built in milliseconds.
 const DESCRIBE: Duration = Duration::from_secs(20);
+/// Bytes of the header of an ELF file of 64 bits.
+const HEADER_BYTES: u64 = 64;
 /// Bytes of what it says on standard error that are kept.
 const STDERR_BYTES: u64 = 64 << 10;
 
@@ -62,10 +64,19 @@ impl Executable {
         if !meta.is_file() {
             return Err(no_input(format!("`{shown}` is not a file; name the executable that `cargo build` made")));
         }
+        let cannot_read = |error: io::Error| no_input(format!("cannot read the executable `{shown}`: {error}"));
+        let mut file = File::open(&path).map_err(cannot_read)?;
         let mut header = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(20).read_to_end(&mut header));
-        read.map_err(|error| no_input(format!("cannot read the executable `{shown}`: {error}")))?;
+        file.by_ref().take(HEADER_BYTES).read_to_end(&mut header).map_err(cannot_read)?;
         platform_of(&header).map_err(|why| Refusal::new(Exit::Unfit, format!("`{shown}` {why}")))?;
+        let (found, expected) = (meta.len(), least_bytes(&header, &mut file).map_err(cannot_read)?);
+        if found < expected {
+            let why = format!(
+                "`{shown}` is cut short: its headers tell of at least {expected} bytes, and it has {found}; \
+                 copy it again, or build it again"
+            );
+            return Err(Refusal::new(Exit::Unfit, why));
+        }
         if meta.permissions().mode() & 0o111 == 0 {
             return Err(no_input(format!("`{shown}` may not be executed; allow it by `chmod +x {shown}`")));
         }
@@ -247,6 +258,39 @@ fn platform_of(header: &[u8]) -> Result<(), String> {
         [] => Err("is empty; a topology is the executable that `cargo build` makes".to_owned()),
         _ => Err("is no executable (it has no ELF header); a topology is what `cargo build` makes".to_owned()),
     }
+}
+
+/// How long an executable must be to have all that its headers tell of: their tables, and what is loaded of it.
+///
+/// # Errors
+/// If it cannot be read.
+fn least_bytes(header: &[u8], file: &mut (impl Read + Seek)) -> io::Result<u64> {
+    // Those of 32 bits are laid out otherwise; such a machine finds out by starting it.
+    if header.get(4) != Some(&2) {
+        return Ok(0);
+    }
+    if (header.len() as u64) < HEADER_BYTES {
+        return Ok(HEADER_BYTES);
+    }
+    let is_big_endian = header[5] == 2;
+    let number = |bytes: &[u8]| {
+        let digit = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        if is_big_endian { bytes.iter().fold(0, digit) } else { bytes.iter().rev().fold(0, digit) }
+    };
+    let (programs_at, sections_at) = (number(&header[32..40]), number(&header[40..48]));
+    let (program_bytes, programs) = (number(&header[54..56]), number(&header[56..58]));
+    let (section_bytes, sections) = (number(&header[58..60]), number(&header[60..62]));
+    let programs_end = programs_at.saturating_add(program_bytes * programs);
+    let sections_end = sections_at.saturating_add(section_bytes * sections);
+    let mut least = HEADER_BYTES.max(programs_end).max(sections_end);
+    let mut table = Vec::new();
+    file.seek(SeekFrom::Start(programs_at))?;
+    file.take(program_bytes * programs).read_to_end(&mut table)?;
+    for program in table.chunks_exact(usize::try_from(program_bytes).unwrap_or(0).max(40)) {
+        let (offset, bytes) = (number(&program[8..16]), number(&program[32..40]));
+        least = least.max(offset.saturating_add(bytes));
+    }
+    Ok(least)
 }
 
 #[cfg(test)]
