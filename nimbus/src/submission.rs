@@ -13,7 +13,7 @@ use topology_api::grouping::Grouping;
 use topology_api::topology::{ComponentGraph, GRAPH_FORMAT, Graph, InputGraph};
 use worker_api::check_format;
 use worker_api::ids::NAME_BYTES;
-use worker_api::launch::LAUNCH_FORMAT;
+use worker_api::launch::{LAUNCH_FILE, LAUNCH_FORMAT};
 
 /// Most tasks of a component, as there are so many key groups.
 const COMPONENT_TASKS: usize = 32_768;
@@ -50,6 +50,13 @@ pub(crate) fn check<'a>(
     let build = &submission.described.build;
     check_format("executable's launch file", LAUNCH_FORMAT, build.launch_format)
         .map_err(|wrong| invalid(wrong.to_string()))?;
+    if submission.files.keys().any(|name| name.as_str() == LAUNCH_FILE) {
+        return Err(invalid(format!(
+            "no file of topology `{}` may be called `{LAUNCH_FILE}`: each worker's folder has one of the runtime's; \
+             choose another name",
+            submission.name
+        )));
+    }
     let mut warnings = platform(submission, machines)?;
     if build.panic_aborts {
         warnings.push(

@@ -132,6 +132,11 @@ fn what_is_written_wrong_is_told() {
         "the file name `../model` is not allowed: it must begin with a letter, a digit or `_`",
     );
     refused(
+        submit(home, &["/bin/cat", "--file", "launch.json=none"]),
+        64,
+        "`--file` may not name `launch.json`: each worker's folder has one of the runtime's; choose another name",
+    );
+    refused(
         submit(home, &["/bin/cat", "--file", "model=none"]),
         66,
         "cannot read `none` of `--file model=…`: No such file or directory (os error 2); check the path",

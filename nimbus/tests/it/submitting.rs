@@ -182,6 +182,15 @@ async fn what_makes_no_sense_is_refused_in_a_sentence_and_leaves_nothing() {
         assert_eq!(kind, FailureKind::InvalidTopology, "{said}");
         assert!(said.contains(told), "{path}: {said}");
     }
+    let (kind, said) = refused(&|json| json["files"] = json!({"launch.json": "0".repeat(64)})).await;
+    assert_eq!(
+        (kind, said.as_str()),
+        (
+            FailureKind::InvalidTopology,
+            "no file of topology `t` may be called `launch.json`: each worker's folder has one of the runtime's; choose \
+             another name"
+        )
+    );
     let (kind, said) = refused(&|json| {
         let mut many = json["described"]["components"][0].clone();
         (many["tasks"], many["executors"]) = (json!(200), json!(200));

@@ -16,6 +16,7 @@ use nimbus_api::submission::{Submission, name_is_taken};
 use nimbus_api::topology::StatusWord;
 use topology_api::config::known;
 use worker_api::ids::{FileName, TopologyName};
+use worker_api::launch::LAUNCH_FILE;
 
 use crate::arguments::{ask, client, read};
 use crate::exit::{Exit, Refusal};
@@ -147,6 +148,11 @@ fn files(files: &[String]) -> Result<BTreeMap<FileName, PathBuf>, Refusal> {
             Ok(name) => name,
             Err(error) => return usage(error.to_string()),
         };
+        if name.as_str() == LAUNCH_FILE {
+            return usage(format!(
+                "`--file` may not name `{LAUNCH_FILE}`: each worker's folder has one of the runtime's; choose another name"
+            ));
+        }
         let path = match std::fs::canonicalize(path) {
             Ok(path) if path.is_file() => path,
             Ok(_) => return Err(Refusal::new(Exit::NoInput, format!("`{path}` of `--file {name}=…` is not a file"))),
