@@ -3,7 +3,7 @@
 //! Not here: how values come about (`daemon::configuration`). Invariant: a secret's value is not printed.
 
 use serde_json::Value;
-use topology_api::config::Config;
+use topology_api::config::{Config, known, nearest};
 
 use crate::arguments::{ConfigFlags, ask};
 use crate::exit::{Exit, Refusal};
@@ -47,8 +47,7 @@ impl LocalConfValue {
     pub(crate) fn run(self) -> Result<Exit, Refusal> {
         let configuration = self.config.read()?;
         check_key(&self.key)?;
-        let value = configuration.shown(&self.key).unwrap_or_default();
-        print(&self.key, &value, self.json)
+        print(&self.key, configuration.shown(&self.key), "on this machine", self.json)
     }
 }
 
@@ -57,7 +56,7 @@ impl RemoteConfValue {
         let client = self.config.client()?;
         check_key(&self.key)?;
         let mut values = ask(async { Ok(client.configuration().await?) })?;
-        print(&self.key, &values.remove(&self.key).unwrap_or_default(), self.json)
+        print(&self.key, values.remove(&self.key), "at Nimbus", self.json)
     }
 }
 
@@ -68,11 +67,20 @@ fn check_key(key: &str) -> Result<(), Refusal> {
     config.check().map_err(|error| Refusal::new(Exit::Usage, error.to_string()))
 }
 
-fn print(key: &str, value: &Value, as_json: bool) -> Result<Exit, Refusal> {
+/// A key of Storm's or ours without a value is null; another one is there only if somebody set it.
+fn print(key: &str, value: Option<Value>, place: &str, as_json: bool) -> Result<Exit, Refusal> {
+    let Some(value) = value.or_else(|| known(key).map(|_| Value::Null)) else {
+        let advice = match nearest(key) {
+            Some(meant) => format!("did you mean `{}`?", meant.name()),
+            None => "check how it is written, or set it".to_owned(),
+        };
+        let why = format!("the key `{}` is not known, and nobody set it {place}; {advice}", key.escape_default());
+        return Err(Refusal::new(Exit::Failed, why));
+    };
     if as_json {
-        json(value)?;
+        json(&value)?;
     } else {
-        data(&format!("{key}: {}\n", words(value)))?;
+        data(&format!("{key}: {}\n", words(&value)))?;
     }
     Ok(Exit::Done)
 }

@@ -136,6 +136,9 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     assert_eq!((status, stdout.as_str(), home.join("none").exists()), (1, "", false));
 
     assert_eq!(cluster.storm(&["remoteconfvalue", "supervisor.slots.ports"]), says("supervisor.slots.ports: \n"));
+    let told = "error: the key `nope.key` is not known, and nobody set it at Nimbus; check how it is written, or set it\n";
+    assert_eq!(cluster.storm(&["remoteconfvalue", "nope.key"]), (1, String::new(), told.to_owned()));
+    assert_eq!(cluster.storm(&["remoteconfvalue", "nimbus.host"]), says("nimbus.host: null\n"));
     let (status, stdout, stderr) = cluster.storm(&["kill", "other", "counting", "-i", "--wait", "0"]);
     assert_eq!((status, stdout.as_str()), (1, "Killed topology: counting\n"), "{stderr}");
     assert_eq!(cluster.stop(), 0);

@@ -28,9 +28,26 @@ fn defaults_are_storms() {
         ("ui.port", "ui.port: 8080\n"),
         ("topology.message.timeout.secs", "topology.message.timeout.secs: 30\n"),
         ("nimbus.host", "nimbus.host: null\n"),
-        ("my.own", "my.own: null\n"),
     ] {
         assert_eq!(value(home.path(), key), expected);
+    }
+}
+
+#[test]
+fn a_key_that_is_neither_known_nor_set_has_no_value() {
+    let home = tempfile::tempdir().unwrap();
+    for (key, told) in [
+        (
+            "nope.key",
+            "error: the key `nope.key` is not known, and nobody set it on this machine; check how it is written, or set it\n",
+        ),
+        (
+            "topolgy.workers",
+            "error: the key `topolgy.workers` is not known, and nobody set it on this machine; did you mean \
+             `topology.workers`?\n",
+        ),
+    ] {
+        assert_eq!(storm_in(home.path(), &["localconfvalue", key]), (1, String::new(), told.to_owned()));
     }
 }
 

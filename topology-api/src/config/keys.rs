@@ -32,7 +32,7 @@ pub fn known(name: &str) -> Option<&'static KeyInfo> {
 }
 
 /// The key most like this unknown one, if one is like enough to be what was meant.
-pub(super) fn nearest(name: &str) -> Option<&'static KeyInfo> {
+pub fn nearest(name: &str) -> Option<&'static KeyInfo> {
     // A key this long is no misspelling, and comparing it would take long.
     if name.len() > 128 {
         return None;

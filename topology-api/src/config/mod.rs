@@ -14,7 +14,7 @@ use std::fmt;
 use serde_json::Value;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use keys::{KeyInfo, all_known, known};
+pub use keys::{KeyInfo, all_known, known, nearest};
 pub use topology::{ComponentSettings, TopologySettings};
 
 /// Where a value came from. A later one here wins over an earlier one.
