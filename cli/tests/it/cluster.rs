@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -141,6 +141,32 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     assert_eq!(cluster.storm(&["remoteconfvalue", "nimbus.host"]), says("nimbus.host: null\n"));
     let (status, stdout, stderr) = cluster.storm(&["kill", "other", "counting", "-i", "--wait", "0"]);
     assert_eq!((status, stdout.as_str()), (1, "Killed topology: counting\n"), "{stderr}");
+    assert_eq!(cluster.stop(), 0);
+}
+
+#[test]
+fn an_owner_is_found_without_variables_too_and_keys_of_tools_stay_with_the_tools() {
+    let cluster = Standalone::start();
+    let home = cluster.home.path();
+    assert_eq!(cluster.led(&["list"]).0, 0);
+    let own_name = Command::new("id").arg("-un").output().unwrap().stdout;
+    let own_name = String::from_utf8(own_name).unwrap().trim().to_owned();
+    let seeds = format!("nimbus.seeds=[\"{}\"]", cluster.nimbus);
+    for (name, variable, owner) in [("by-variable", Some("LOGNAME"), "grace"), ("by-number", None, own_name.as_str())] {
+        describe(home, name);
+        // `cat` would refuse any `-c`.
+        let tools = ["-c", &seeds, "-c", "ui.port=1", "-c", " storm.local.dir = x", "-c", "nimbus.api.port=1"];
+        let mut command = storm(home);
+        command.args(["submit", "/bin/cat", "--file", "describe=graph.json"]).args(tools).env("USER", "");
+        if let Some(variable) = variable {
+            command.env(variable, owner);
+        }
+        let (status, _, stderr) = run(&mut command);
+        assert_eq!(status, 0, "{stderr}");
+        let listed: Value = serde_json::from_str(&cluster.storm(&["list", "--json"]).1).unwrap();
+        let found = listed.as_array().unwrap().iter().find(|topology| topology["name"] == name).unwrap();
+        assert_eq!(found["owner"], owner);
+    }
     assert_eq!(cluster.stop(), 0);
 }
 

@@ -4,6 +4,7 @@
 //! topology before all of its blobs are there.
 
 pub(crate) mod executable;
+mod owner;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -86,7 +87,7 @@ impl Submit {
             upload::upload(&client, std::iter::once(&executable).chain(sources.values())).await?;
             let submission = Submission {
                 name: name.clone(),
-                owner: std::env::var("USER").ok().filter(|user| !user.is_empty()),
+                owner: owner::owner(),
                 described,
                 executable: executable.hash.clone(),
                 files: sources.into_iter().map(|(name, source)| (name, source.hash)).collect(),
