@@ -6,22 +6,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster_state::records::{self, KillStep, Status};
 use nimbus_api::cluster::{Cluster, MachineSummary, NimbusSummary};
+use nimbus_api::machine::{SlotState, SlotWorker};
 use nimbus_api::topology::{Executor, StatusWord, Topology, TopologySummary, Worker};
 use serde_json::Value;
 use topology_api::topology::{GRAPH_FORMAT, Graph};
 use worker_api::ids::{PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
-use worker_api::report::Stage;
+use worker_api::report::{Report, Stage};
 
 use crate::clock::epoch_ms;
 use crate::knowledge::{KnownTopology, Unreadable, uses};
 use crate::lifecycle;
 use crate::liveness::MachineState;
+use crate::observed::Seen;
 use crate::process::Process;
 
 /// What stands for a value that is not to be shown.
 const HIDDEN: &str = "*****";
 /// A key with one of these in it holds a secret.
 const SECRET_WORDS: [&str; 7] = ["password", "secret", "payload", "token", "credential", "blowfish", "passwd"];
+/// So many ends of a worker within [`LATELY_MS`] are told until it has lived that long.
+const FEW_ENDS: usize = 3;
+/// Ten minutes: longer than the longest pause between two starts.
+const LATELY_MS: u64 = 10 * 60_000;
 
 /// A configuration as it may be shown.
 pub(crate) fn hidden(configuration: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
@@ -157,11 +163,17 @@ impl Process {
             || topology.planned().filter_map(|(index, planned)| self.observed.seen(id, index, planned, now).report);
         match &topology.record.status {
             Status::Active if !topology.record.started => {
-                let all = topology.planned().count();
+                // Without a plan, as many as it wants.
+                let wanted = topology.graph.as_ref().map_or(0, |graph| usize::from(graph.settings.workers));
+                let all = Some(topology.planned().count()).filter(|planned| *planned > 0).unwrap_or(wanted);
                 let ready = reports().filter(|(report, _)| matches!(report.stage, Stage::Ready | Stage::Ended)).count();
-                Some(format!("starting, {ready} of {all} workers are ready"))
+                let starting = format!("starting, {ready} of {all} workers are ready");
+                Some(match self.trouble(id, topology) {
+                    Some(trouble) => format!("{starting}; {trouble}"),
+                    None => starting,
+                })
             }
-            Status::Active => None,
+            Status::Active => self.trouble(id, topology),
             Status::Inactive { reason } => Some(reason.clone()),
             Status::Killed { step: KillStep::Draining, deadline_ms, .. } => {
                 let executors = reports().flat_map(|(report, _)| &report.executors);
@@ -173,6 +185,32 @@ impl Process {
                 Some("removing: its workers stop, and its machines clean up".to_owned())
             }
         }
+    }
+
+    /// What keeps an active topology from doing its work as it should.
+    fn trouble(&self, id: &TopologyId, topology: &KnownTopology) -> Option<String> {
+        let now = self.clock.uptime_ms();
+        let ending = topology.planned().filter_map(|(index, planned)| {
+            let (slot, seen) = (planned.slot.as_ref()?, self.observed.seen(id, index, planned, now));
+            let last = seen.worker.filter(|worker| keeps_ending(worker, &seen))?;
+            let (cause, pauses) = (&last.ends.last()?.cause, seen.slot == Some(SlotState::BackingOff));
+            let times = if last.restarts == 1 { "once".to_owned() } else { format!("{} times", last.restarts) };
+            let again = if pauses { "it is started again with pauses" } else { "it is started again" };
+            let place = format!("{}:{}", slot.host, slot.port);
+            Some(format!("worker {index} on {place} has ended {times}, last: {cause}; {again}"))
+        });
+        let machines = self.observed.machines.ids();
+        let alive = machines.filter(|machine| self.observed.machines.state(machine) != MachineState::Dead);
+        let unable = alive.filter_map(|machine| {
+            let report = &self.observed.report(machine)?.report;
+            Some(format!("machine {} cannot run it: {}", report.host, report.troubles.get(id)?))
+        });
+        let mut troubles = ending.chain(unable);
+        let first = troubles.next()?;
+        Some(match troubles.count() {
+            0 => first,
+            more => format!("{first}; and {more} more such"),
+        })
     }
 
     fn why_broken(&self, topology: &KnownTopology) -> Option<String> {
@@ -260,6 +298,17 @@ impl Process {
             troubles: vec![topology.why.clone()],
         }
     }
+}
+
+/// Whether a worker ended lately and does not yet run as one that stays. Only times of one machine's clock are compared.
+fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
+    let Some(newest) = worker.ends.last() else { return false };
+    let lives =
+        |report: &Report| report.life.incarnation > newest.incarnation && seen.slot != Some(SlotState::BackingOff);
+    let Some((report, _)) = seen.report.filter(|(report, _)| lives(report)) else { return true };
+    let series = worker.ends.len().checked_sub(FEW_ENDS).map(|first| &worker.ends[first]);
+    let is_series = series.is_some_and(|first| newest.ended_ms.saturating_sub(first.ended_ms) <= LATELY_MS);
+    is_series && report.uptime_us / 1000 < LATELY_MS
 }
 
 fn hidden_graph(graph: &Graph) -> Graph {

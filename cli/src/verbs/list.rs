@@ -1,5 +1,7 @@
 //! `storm list`: the topologies, in Storm's columns.
 //!
+//! Why a topology is as it is stands below them, on standard error: Storm has no column for it.
+//!
 //! Not here: one topology in depth (the UI). Invariant: scripts that read Storm's columns read these.
 
 use nimbus_api::topology::{StatusWord, TopologySummary};
@@ -41,7 +43,12 @@ impl List {
         if self.json {
             json(&topologies)?
         } else {
-            data(&table(&topologies))?
+            data(&table(&topologies))?;
+            for TopologySummary { name, reason, .. } in &topologies {
+                if let Some(reason) = reason {
+                    say(&format!("{name}: {reason}"));
+                }
+            }
         }
         Ok(Exit::Done)
     }

@@ -95,7 +95,8 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     let id = stdout.strip_prefix("Submitted counting as ").unwrap_or_else(|| panic!("{stdout}")).trim().to_owned();
     assert!(id.starts_with("counting-1-"), "{id}");
 
-    let (_, table, _) = cluster.storm(&["list"]);
+    let (_, table, reasons) = cluster.storm(&["list"]);
+    assert_eq!(reasons, "counting: starting, 0 of 1 workers are ready\n");
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(
         lines[0],
@@ -136,7 +137,8 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     assert_eq!((status, stdout.as_str(), home.join("none").exists()), (1, "", false));
 
     assert_eq!(cluster.storm(&["remoteconfvalue", "supervisor.slots.ports"]), says("supervisor.slots.ports: \n"));
-    let told = "error: the key `nope.key` is not known, and nobody set it at Nimbus; check how it is written, or set it\n";
+    let told =
+        "error: the key `nope.key` is not known, and nobody set it at Nimbus; check how it is written, or set it\n";
     assert_eq!(cluster.storm(&["remoteconfvalue", "nope.key"]), (1, String::new(), told.to_owned()));
     assert_eq!(cluster.storm(&["remoteconfvalue", "nimbus.host"]), says("nimbus.host: null\n"));
     let (status, stdout, stderr) = cluster.storm(&["kill", "other", "counting", "-i", "--wait", "0"]);
@@ -155,7 +157,7 @@ fn an_owner_is_found_without_variables_too_and_keys_of_tools_stay_with_the_tools
     for (name, variable, owner) in [("by-variable", Some("LOGNAME"), "grace"), ("by-number", None, own_name.as_str())] {
         describe(home, name);
         // `cat` would refuse any `-c`.
-        let tools = ["-c", &seeds, "-c", "ui.port=1", "-c", " storm.local.dir = x", "-c", "nimbus.api.port=1"];
+        let tools = ["-c", &seeds, "-c", "ui.port=1", "-c", "storm.local.dir=x", "-c", "nimbus.api.port=1"];
         let mut command = storm(home);
         command.args(["submit", "/bin/cat", "--file", "describe=graph.json"]).args(tools).env("USER", "");
         if let Some(variable) = variable {

@@ -6,12 +6,12 @@ use cluster_state::memory::Memory;
 use cluster_state::paths;
 use cluster_state::records::Topology;
 use nimbus_api::client::ClientError;
-use nimbus_api::machine::{SlotState, WorkerEnd};
+use nimbus_api::machine::{MachineReport, SlotState, WorkerEnd};
 use nimbus_api::submission::Kill;
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::{GoneLife, Slot, Spouts};
 use worker_api::ids::{Incarnation, Life, PlanVersion, Port, TopologyId, WorkerIndex};
-use worker_api::report::{Fatal, Stage};
+use worker_api::report::{Fatal, Report, Stage};
 
 use crate::fixture::*;
 
@@ -243,4 +243,72 @@ async fn workers_leave_ports_that_others_have_for_slots_that_were_not_tried() {
     let sentence = "Waiting for 2 of 2 slots: no slot is free; add a machine or more supervisor.slots.ports; \
                     ports that other processes have: m1.local:6700, m1.local:6701, m1.local:6702, m1.local:6703";
     assert_eq!(fixture.client.topology("t").await.unwrap().summary.scheduler, sentence);
+}
+
+#[tokio::test]
+async fn why_an_active_topology_does_not_work_is_its_reason() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    plan(&fixture.board(), &id, 1).await;
+    let reason = async || fixture.client.topology("t").await.unwrap().summary.reason;
+    let tell = async |report: &MachineReport| {
+        fixture.client.report_machine(&report.id, report).await.unwrap();
+    };
+
+    let mut full = machine.report().await;
+    full.slots.values_mut().for_each(|slot| slot.worker = None);
+    full.troubles.insert(id.clone(), "its disk is full".to_owned());
+    tell(&full).await;
+    let cannot = "machine m1.local cannot run it: its disk is full";
+    assert_eq!(reason().await, Some(format!("starting, 0 of 2 workers are ready; {cannot}")));
+    machine.tell().await;
+    eventually(|| async { reason().await.is_none().then_some(()) }).await;
+
+    // It ended once, and was heard since.
+    let end = |incarnation: u64, ended_ms| WorkerEnd {
+        incarnation: Incarnation(incarnation),
+        ended_ms,
+        lived_ms: 10,
+        cause: "exited with code 7".to_owned(),
+        last_lines: Vec::new(),
+        last_report: None,
+    };
+    let mut report = machine.report().await;
+    let mut crash = |state, ends: &[u64], lives_ms: Option<u64>| {
+        report.number += 1;
+        let slot = report.slots.get_mut(&Port(6700)).unwrap();
+        slot.state = state;
+        let worker = slot.worker.as_mut().unwrap();
+        worker.life.incarnation = Incarnation(ends.len() as u64 + 1);
+        worker.restarts = ends.len() as u64;
+        worker.ends = (1..).zip(ends).map(|(incarnation, ended_ms)| end(incarnation, *ended_ms)).collect();
+        worker.report = lives_ms.map(|lives_ms| Report {
+            uptime_us: lives_ms * 1000,
+            ..crate::fixture::report(&id, worker.worker, Port(6700), worker.life)
+        });
+        report.clone()
+    };
+    let ended = |times: &str, again: &str| {
+        Some(format!("worker 0 on m1.local:6700 has ended {times}, last: exited with code 7; {again}"))
+    };
+    let minute = 60_000;
+    let (at_once, with_pauses) = ("it is started again", "it is started again with pauses");
+    for (state, ends, lives_ms, expected) in [
+        (SlotState::Starting, vec![0], None, ended("once", at_once)),
+        (SlotState::Running, vec![0], Some(1), None),
+        (SlotState::BackingOff, vec![0, 100], None, ended("2 times", with_pauses)),
+        (SlotState::Running, vec![0, 100], Some(1), None),
+        (SlotState::Running, vec![0, 100, 10 * minute], Some(10 * minute - 1), ended("3 times", at_once)),
+        (SlotState::Running, vec![0, 100, 10 * minute], Some(10 * minute), None),
+        (SlotState::Running, vec![0, 100, 10 * minute + 1], Some(1), None),
+    ] {
+        tell(&crash(state, &ends, lives_ms)).await;
+        assert_eq!(reason().await, expected, "{state:?} {ends:?} {lives_ms:?}");
+    }
+    let mut both = crash(SlotState::BackingOff, &[0, 1], None);
+    both.troubles.insert(id.clone(), "its disk is full".to_owned());
+    tell(&both).await;
+    assert_eq!(reason().await, ended("2 times", with_pauses).map(|first| first + "; and 1 more such"));
 }
