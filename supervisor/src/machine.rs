@@ -87,6 +87,8 @@ struct Place {
     kept: Option<Duration>,
     /// What the peer was told last.
     told: Option<Arc<Answer>>,
+    /// Whether who lives here may be one that a Supervisor before this one started.
+    inherited: bool,
 }
 
 /// What is known of this machine.
@@ -185,7 +187,8 @@ impl Machine {
             machine.left.extend(record.of.iter().map(|of| of.topology.clone()));
             let slot = Slot::new(limits, record.incarnation, record.resident.clone(), Duration::ZERO);
             let report = record.resident.as_ref().and_then(|_| machine.folder.report(port));
-            let place = Place { slot, record, peer: None, report, heard: None, kept: None, told: None };
+            let inherited = record.resident.is_some();
+            let place = Place { slot, record, peer: None, report, heard: None, kept: None, told: None, inherited };
             machine.places.insert(port, place);
         }
         Ok(machine)
@@ -315,6 +318,12 @@ impl Machine {
             }
         }
         if let Some(place) = self.places.get_mut(&port) {
+            if std::mem::take(&mut place.inherited) {
+                tracing::info!("{}: it runs as process {} and is adopted", called(port, &from), report.pid);
+                if let Ok(None) = Process::keeper_of(&self.folder.slot(port)) {
+                    tracing::warn!("{}: its keeper was killed; nobody will see how it ends", called(port, &from));
+                }
+            }
             self.urgent |= changed;
             place.heard = Some(now);
             place.report = Some(report);
@@ -331,7 +340,10 @@ impl Machine {
         }
         self.urgent = true;
         match result {
-            Ok(()) => self.step(port, Event::Launched).await,
+            Ok(()) => {
+                tracing::info!("{}: it is started", called(port, resident));
+                self.step(port, Event::Launched).await
+            }
             Err(why) => self.step(port, Event::NotLaunched(why)).await,
         }
     }
@@ -616,6 +628,7 @@ impl Machine {
         let place = self.places.get_mut(&port)?;
         place.record.begin(resident.clone());
         (place.report, place.heard, place.kept, place.told, place.peer) = (None, None, None, None, None);
+        place.inherited = false;
         let (record, folder, config) = (place.record.clone(), self.folder.clone(), self.config.clone());
         let (me, socket, blobs) = (self.me.clone(), self.socket.clone(), self.folder.blobs());
         let launcher = self.launcher.clone();
@@ -711,8 +724,7 @@ impl Machine {
             None => (clock::epoch_ms(), None, Vec::new()),
         };
         let cause = verdict.or(said).unwrap_or_else(unknown);
-        let what =
-            format!("worker {} of {} in slot {port}, {}", resident.of.worker, resident.of.topology, resident.life());
+        let what = called(port, &resident);
         match place.slot.wanted() == Some(&resident.of) {
             true => tracing::warn!("{what}, has ended: {cause}"),
             false => tracing::info!("{what}, has ended: {cause}"),
@@ -781,6 +793,11 @@ impl Machine {
         troubles.extend(self.unreadable.clone());
         troubles
     }
+}
+
+/// What a worker is called in log lines.
+fn called(port: Port, resident: &Resident) -> String {
+    format!("worker {} of {} in slot {port}, {}", resident.of.worker, resident.of.topology, resident.life())
 }
 
 fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotReport {
