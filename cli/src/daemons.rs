@@ -37,13 +37,15 @@ pub(crate) struct Setup {
     pub(crate) settings: Settings,
 }
 
-/// Reads the configuration, starts a daemon with `start`, waits for a signal, and ends it with `stop`.
+/// Reads the configuration, starts a daemon with `start`, waits for a signal, and ends it with `stop`. If `failed` returns
+/// before, the process ends too, so that another daemon can take its place.
 ///
 /// # Errors
-/// If it cannot start.
+/// If it cannot start, or has failed.
 pub(crate) fn run<D>(
     flags: &ConfigFlags,
     start: impl AsyncFnOnce(Setup) -> Result<D, Refusal>,
+    failed: impl AsyncFnOnce(&mut D),
     stop: impl AsyncFnOnce(D),
 ) -> Result<Exit, Refusal> {
     let configuration = flags.read()?;
@@ -56,17 +58,24 @@ pub(crate) fn run<D>(
     for notice in configuration.config.notices() {
         tracing::warn!("{notice}");
     }
-    let failed = |error: std::io::Error| Refusal::new(Exit::Failed, format!("cannot start a runtime: {error}"));
+    let no_runtime = |error: std::io::Error| Refusal::new(Exit::Failed, format!("cannot start a runtime: {error}"));
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().map_err(failed)?;
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().map_err(no_runtime)?;
     let exit = runtime.block_on(async {
-        let mut signals = Signals::new().map_err(failed)?;
-        let daemon = tokio::select! {
+        let mut signals = Signals::new().map_err(no_runtime)?;
+        let mut daemon = tokio::select! {
             biased;
             _ = signals.next() => return Ok(Exit::Done),
             daemon = start(Setup { configuration, settings }) => daemon?,
         };
-        signals.next().await;
+        tokio::select! {
+            biased;
+            _ = signals.next() => {}
+            () = failed(&mut daemon) => {
+                let why = "it has ended by a fault of its own, which its log names; start it again, its workers keep running";
+                return Err(Refusal::new(Exit::Failed, why.to_owned()));
+            }
+        }
         tracing::info!("ending; once more ends at once");
         Ok(tokio::select! {
             biased;

@@ -431,6 +431,11 @@ impl Blobs {
         self.delete_unused(&mut kept);
     }
 
+    /// How often to look for what has expired, in milliseconds: as often as uploads expire, within reason.
+    pub(crate) fn sweep_ms(&self) -> u64 {
+        (self.expiration.as_millis() as u64).clamp(1000, 60_000)
+    }
+
     /// Deletes what has expired: blobs that nobody uses, and parts that did not grow for long.
     pub(crate) async fn sweep(&self) {
         self.delete_unused(&mut self.kept());

@@ -28,6 +28,7 @@ impl NimbusVerb {
                 daemons::tell_ready(&format!("Nimbus ready at {address}, cluster state: {state}\n"));
                 Ok(nimbus)
             },
+            async |nimbus: &mut nimbus::Nimbus| nimbus.failed().await,
             async |nimbus| nimbus.stop().await,
         )
     }

@@ -56,6 +56,7 @@ impl Standalone {
                 ));
                 Ok(Parts { nimbus, supervisor, ui })
             },
+            async |parts: &mut Parts| parts.nimbus.failed().await,
             async |Parts { nimbus, supervisor, ui }| {
                 ui.stop().await;
                 supervisor.stop().await;

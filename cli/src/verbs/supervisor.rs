@@ -35,6 +35,7 @@ impl SupervisorVerb {
                 ));
                 Ok(supervisor)
             },
+            async |_: &mut _| std::future::pending().await,
             async |supervisor| supervisor.stop().await,
         )
     }

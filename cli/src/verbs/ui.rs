@@ -31,6 +31,7 @@ impl UiVerb {
                 ));
                 Ok(ui)
             },
+            async |_: &mut _| std::future::pending().await,
             async |ui| ui.stop().await,
         )
     }

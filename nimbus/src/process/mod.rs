@@ -53,8 +53,6 @@ use crate::scheduling::{Machine, TopologyPlan, WorkerSlot};
 
 /// How often time is looked at when nothing happens; liveness wants four looks in its time-out.
 const TICK: Duration = Duration::from_secs(1);
-/// How often expired uploads are looked for.
-const SWEEP_MS: u64 = 60_000;
 /// How long giving the lead back may take; then the session's end does it.
 const RESIGN: Duration = Duration::from_secs(2);
 /// How long a topology may drain at most.
@@ -379,7 +377,7 @@ impl Process {
         self.touch_all();
         // A graph that was not there, and was uploaded again.
         self.load_is_due |= self.lacking.iter().any(|hash| self.blobs.complete(hash).is_some());
-        if now.saturating_sub(self.swept_ms) >= SWEEP_MS {
+        if now.saturating_sub(self.swept_ms) >= self.blobs.sweep_ms() {
             self.sweep();
         }
     }
