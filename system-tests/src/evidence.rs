@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fault_topology::words;
+use crate::fault_topology::{SOURCES, words};
 
 /// What lies in a folder of evidence.
 #[derive(Debug, Default)]
@@ -93,8 +93,8 @@ impl Evidence {
     }
 
     /// Whether every spout task knows that all below `lines` is acked.
-    pub fn is_complete(&self, lines: u64, sources: usize) -> bool {
-        self.frontiers.len() == sources && self.frontiers.values().all(|frontier| *frontier >= lines)
+    pub fn is_complete(&self, lines: u64) -> bool {
+        self.frontiers.len() == SOURCES && self.frontiers.values().all(|frontier| *frontier >= lines)
     }
 
     /// What is wrong, a line each; empty if nothing is. `lines` were emitted and acked.

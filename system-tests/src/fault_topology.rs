@@ -23,16 +23,14 @@ pub struct Args {
     /// Lines that each spout task emits in a second
     #[arg(long, default_value_t = 1000)]
     pub rate: u64,
-    /// Spout tasks
-    #[arg(long, default_value_t = 2)]
-    pub sources: usize,
-    /// Tasks that split
-    #[arg(long, default_value_t = 2)]
-    pub splitters: usize,
-    /// Tasks that write words down
-    #[arg(long, default_value_t = 4)]
-    pub writers: usize,
 }
+
+/// Spout tasks.
+pub const SOURCES: usize = 2;
+/// Tasks that split.
+const SPLITTERS: usize = 2;
+/// Tasks that write words down.
+const WRITERS: usize = 4;
 
 /// A numbered line.
 #[tuple]
@@ -72,20 +70,20 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     if !args.folder.is_absolute() {
         return Err(Error::fatal(format!("--folder `{}` must be absolute", args.folder.display())));
     }
-    let Args { folder, lines, rate, sources, splitters, writers } = args;
+    let Args { folder, lines, rate } = args;
     let spout = {
         let folder = folder.clone();
         move || Lines::new(folder.clone(), lines, rate)
     };
-    let lines = topology.spout("lines", spout).parallelism(sources).add();
+    let lines = topology.spout("lines", spout).parallelism(SOURCES).add();
     let split = {
         let folder = folder.clone();
         move || Split { folder: folder.clone(), seen: None }
     };
     // By offset, so that which tasks a root touches is the same each time it is emitted.
-    let words = topology.bolt("split", split).parallelism(splitters).fields(&lines, Line::OFFSET).add();
+    let words = topology.bolt("split", split).parallelism(SPLITTERS).fields(&lines, Line::OFFSET).add();
     let write = move || WriteDown { folder: folder.clone(), file: None };
-    topology.bolt("write", write).parallelism(writers).fields(&words, Word::WORD).blocking().add();
+    topology.bolt("write", write).parallelism(WRITERS).fields(&words, Word::WORD).blocking().add();
     Ok(())
 }
 

@@ -37,7 +37,7 @@ async fn reaches(cluster: &Cluster, evidence: &Path, of: u64) -> anyhow::Result<
 async fn completes(cluster: &Cluster, folder: &Path, lines: u64) -> anyhow::Result<Evidence> {
     let what = format!("all {lines} lines are acked");
     let all =
-        cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines, 2)));
+        cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines)));
     match all.await {
         Ok(evidence) => Ok(evidence),
         Err(error) => {
