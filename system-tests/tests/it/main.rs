@@ -36,8 +36,7 @@ async fn reaches(cluster: &Cluster, evidence: &Path, of: u64) -> anyhow::Result<
 /// Waits until every line is acked, and gives the evidence.
 async fn completes(cluster: &Cluster, folder: &Path, lines: u64) -> anyhow::Result<Evidence> {
     let what = format!("all {lines} lines are acked");
-    let all =
-        cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines)));
+    let all = cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines)));
     match all.await {
         Ok(evidence) => Ok(evidence),
         Err(error) => {
