@@ -11,6 +11,7 @@
 //! | [`Nimbus`](records::Nimbus), ephemeral | `nimbuses/ID` | each Nimbus | – |
 //! | [`Leader`](records::Leader), ephemeral | `leader` | the leading Nimbus | all Nimbuses, Supervisors |
 //! | [`Lead`](records::Lead), ephemeral | `leads/TOKEN` | the leading Nimbus | – (the guard of its writes) |
+//! | [`Drained`](records::Drained) | `drained/ID` | the leading Nimbus | the Nimbus that leads next reads it |
 //! | [`Supervisor`](records::Supervisor), ephemeral | `supervisors/ID` | each Supervisor | the leading Nimbus |
 //!
 //! Not here: what any of it means. Invariants: nobody else spells a path or knows ZooKeeper; each record is JSON of at most

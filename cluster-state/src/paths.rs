@@ -91,6 +91,16 @@ pub fn lead(token: &BlobHash) -> Path {
     Path::new(format!("leads/{token}"))
 }
 
+/// Folder of the machines that are being emptied.
+pub fn drained() -> Path {
+    Path::new("drained")
+}
+
+/// A machine that is being emptied.
+pub fn drained_machine(id: &SupervisorId) -> Path {
+    Path::new(format!("drained/{id}"))
+}
+
 /// Folder of the Supervisors that are there.
 pub fn supervisors() -> Path {
     Path::new("supervisors")

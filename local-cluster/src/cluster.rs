@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use seam::Seam;
 use topology_api::topology::Topology;
 use worker::journal::Journal;
 use worker::process::{Worker, WorkerConfig, WorkerReport};
-use worker::seam::Seam;
 use worker::transfer::network::Connector;
 use worker::transfer::pipe::Pipes;
 use worker_api::ids::{Incarnation, Life, WorkerIndex};

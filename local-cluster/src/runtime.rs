@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use worker::seam::Seam;
+use seam::Seam;
 
 /// Runs `work` on one thread with a paused clock, and randomness from the operating system. A cluster is to be given the
 /// seam: without it, components declared `blocking` get threads of their own, and the clock runs ahead of them.

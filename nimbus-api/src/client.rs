@@ -23,10 +23,10 @@ use worker_api::ids::{BlobHash, SupervisorId};
 use worker_api::report::Report;
 
 use crate::API_FORMAT;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MachineSummary};
 use crate::failure::{Failure, FailureKind};
 use crate::machine::{MachineAnswer, MachineReport};
-use crate::submission::{Blob, Kill, Submission, Submitted};
+use crate::submission::{Blob, Kill, Rebalance, Submission, Submitted};
 use crate::topology::{Topology, TopologySummary};
 
 /// How long a connection may take to open.
@@ -147,6 +147,30 @@ impl Client {
     /// Any.
     pub async fn kill(&self, name_or_id: &str, kill: Kill) -> Result<TopologySummary, ClientError> {
         self.post(&format!("/v1/topologies/{}/kill", segment(name_or_id)?), &kill).await
+    }
+
+    /// `POST /v1/topologies/ID/rebalance`.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn rebalance(&self, name_or_id: &str, rebalance: &Rebalance) -> Result<TopologySummary, ClientError> {
+        self.post(&format!("/v1/topologies/{}/rebalance", segment(name_or_id)?), rebalance).await
+    }
+
+    /// `POST /v1/supervisors/HOST/drain`: the machines of this host name, or with this id, shall have no work.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn drain(&self, host_or_id: &str) -> Result<Vec<MachineSummary>, ClientError> {
+        self.post(&format!("/v1/supervisors/{}/drain", segment(host_or_id)?), &()).await
+    }
+
+    /// `POST /v1/supervisors/HOST/undrain`: they may have work again.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn undrain(&self, host_or_id: &str) -> Result<Vec<MachineSummary>, ClientError> {
+        self.post(&format!("/v1/supervisors/{}/undrain", segment(host_or_id)?), &()).await
     }
 
     /// `POST /v1/supervisors/ID/report`.

@@ -62,4 +62,6 @@ pub struct MachineSummary {
     pub available: bool,
     /// Whether it counts as dead.
     pub dead: bool,
+    /// Whether it is being emptied for maintenance.
+    pub drained: bool,
 }

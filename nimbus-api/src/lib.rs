@@ -8,6 +8,8 @@
 //! | `POST /v1/topologies` | [`Submission`](submission::Submission) → [`Submitted`](submission::Submitted) | CLI |
 //! | `POST /v1/topologies/ID/activate`, `/deactivate` | → [`Topology`](topology::TopologySummary) | CLI, UI |
 //! | `POST /v1/topologies/ID/kill` | [`Kill`](submission::Kill) → [`Topology`](topology::TopologySummary) | CLI, UI |
+//! | `POST /v1/topologies/ID/rebalance` | [`Rebalance`](submission::Rebalance) → [`Topology`](topology::TopologySummary) | CLI, UI |
+//! | `POST /v1/supervisors/HOST/drain`, `/undrain` | → list of [`Machine`](cluster::MachineSummary) of that host or id | CLI |
 //! | `GET /v1/blobs` | → list of [`Blob`](submission::Blob) | CLI |
 //! | `HEAD /v1/blobs/HASH` | → length in `content-length`; `upload-offset` if it is not complete | CLI |
 //! | `PUT /v1/blobs/HASH` with `upload-offset` and `upload-length` | bytes from there on → 201 when complete and verified | CLI |
@@ -17,6 +19,9 @@
 //!
 //! `ID` is a topology's id or, where it is unambiguous, its name. Any failure is a [`Failure`](failure::Failure) with a status
 //! of 4xx or 5xx.
+//!
+//! Any Nimbus answers. One that does not lead passes what it is asked on to the leader, once (header `storm-passed-on`), and
+//! serves blobs itself; with no leader in sight it refuses with the reason.
 //!
 //! Not here: answering (`nimbus`). Invariant: a route is spelled in [`client`] and in Nimbus's server, and nowhere else.
 

@@ -1,4 +1,4 @@
-//! Submitting a topology, and killing it.
+//! Submitting a topology, rebalancing and killing it.
 //!
 //! Not here: the checks (`nimbus::submission`). Invariant: blobs come first; a submission names them by their hashes.
 
@@ -52,6 +52,17 @@ pub fn name_is_taken(name: &TopologyName, by: &TopologyId, is_killed: bool) -> F
 pub struct Kill {
     /// How long it may drain, in seconds; `None` for the message time-out.
     pub wait_secs: Option<u64>,
+}
+
+/// `POST /v1/topologies/ID/rebalance`: what is not said stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalance {
+    /// How long it may drain, in seconds; `None` for the message time-out.
+    pub wait_secs: Option<u64>,
+    /// How many workers it shall have, 1 or more.
+    pub workers: Option<u16>,
+    /// How many executors components shall have, 1 up to their tasks.
+    pub executors: BTreeMap<String, u32>,
 }
 
 /// A blob that Nimbus has.

@@ -59,6 +59,8 @@ pub enum StatusWord {
     Active,
     /// Spouts are not asked.
     Inactive,
+    /// It drains, and is then dealt anew.
+    Rebalancing,
     /// On its way out.
     Killed,
     /// Its record cannot be read, or its blobs are missing.

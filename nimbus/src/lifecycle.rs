@@ -82,6 +82,10 @@ pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Chang
         }
         (Event::Deactivate, Status::Active) => inactive(DEACTIVATED.to_owned()),
         (Event::Deactivate, Status::Inactive { .. }) => Change::Nothing,
+        (Event::Kill { wait_ms }, Status::Rebalancing { .. }) => {
+            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
+        }
+        (_, Status::Rebalancing { .. }) => Change::Nothing,
         (Event::Activate, Status::Killed { .. }) => {
             return refused(format!("cannot activate `{name}`: it is being killed"));
         }
@@ -146,6 +150,7 @@ pub fn word(status: &Status) -> StatusWord {
     match status {
         Status::Active => StatusWord::Active,
         Status::Inactive { .. } => StatusWord::Inactive,
+        Status::Rebalancing { .. } => StatusWord::Rebalancing,
         Status::Killed { .. } => StatusWord::Killed,
     }
 }
@@ -162,7 +167,7 @@ pub fn deadline(status: &Status) -> Option<EpochMs> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use cluster_state::records::FileBlob;
+    use cluster_state::records::{FileBlob, Rebalanced};
     use worker_api::describe::Build;
     use worker_api::ids::{BlobHash, TopologyId, TopologyName};
 
@@ -184,6 +189,7 @@ mod tests {
             files: BTreeMap::new(),
             arguments: Vec::new(),
             started: true,
+            rebalanced: Rebalanced::default(),
             status,
         }
     }
@@ -218,6 +224,7 @@ mod tests {
         match status {
             Status::Active => "active".to_owned(),
             Status::Inactive { reason } => reason.clone(),
+            Status::Rebalancing { step, wait_ms, deadline_ms, .. } => format!("{step:?} {wait_ms} {deadline_ms}"),
             Status::Killed { step, wait_ms, deadline_ms } => format!("{step:?} {wait_ms} {deadline_ms}"),
         }
     }

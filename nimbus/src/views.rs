@@ -116,6 +116,7 @@ impl Process {
             heard_ms: self.observed.machines.heard_ms(id, now).unwrap_or(now),
             available: state == MachineState::Available,
             dead: state == MachineState::Dead,
+            drained: false,
         }
     }
 
@@ -175,6 +176,7 @@ impl Process {
             }
             Status::Active => self.trouble(id, topology),
             Status::Inactive { reason } => Some(reason.clone()),
+            Status::Rebalancing { .. } => Some("rebalancing".to_owned()),
             Status::Killed { step: KillStep::Draining, deadline_ms, .. } => {
                 let executors = reports().flat_map(|(report, _)| &report.executors);
                 let pending: u64 = executors.map(|executor| executor.counts.pending).sum();

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use local_cluster::{LocalCluster, LocalClusterBuilder, LocalError};
+use seam::Seam;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 use topology_api::topology::Topology;
-use worker::seam::Seam;
 
 use crate::arguments::Local;
 use crate::console::Console;

@@ -58,7 +58,9 @@ impl Followed {
     pub(crate) fn spouts(&self) -> Spouts {
         match self.topology.status {
             Status::Active if self.topology.started => Spouts::Active,
-            Status::Active | Status::Inactive { .. } | Status::Killed { .. } => Spouts::Inactive,
+            Status::Active | Status::Inactive { .. } | Status::Rebalancing { .. } | Status::Killed { .. } => {
+                Spouts::Inactive
+            }
         }
     }
 

@@ -16,5 +16,4 @@ mod settling;
 pub mod stats;
 pub mod transfer;
 
-pub mod seam;
 pub mod watch;

@@ -33,7 +33,6 @@ use crate::executor::{Core, Env, ExecutorEvent, HoldingClock, Phase, WorkerClock
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
 use crate::journal::Journal;
 use crate::outlets::{Outlet, Outlets};
-use crate::seam::{Seam, Task};
 use crate::settling::{Ledgers, Place, Settling};
 use crate::stats::{ErrorThrottle, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
@@ -42,6 +41,7 @@ use crate::transfer::handshake::Identity;
 use crate::transfer::network::Connector;
 use crate::transfer::permits::Amount;
 use crate::watch;
+use seam::{Seam, Task};
 use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
 use worker_api::plan::{Plan, SlotPlan};
 use worker_api::report::{Doing, ExecutorReport, Fatal, LinkReport, Waiting};

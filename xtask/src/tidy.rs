@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 const BEHIND_THE_SEAM: &[&str] = &["worker/src", "topology-api/src", "local-cluster/src"];
 
 /// The seam itself.
-const SEAM: &str = "worker/src/seam.rs";
+const SEAM: &str = "seam/src/tasks.rs";
 
 /// State machines: functions of (state, event, now, random).
 const PURE: &[&str] = &[

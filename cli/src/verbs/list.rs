@@ -59,6 +59,7 @@ fn word(status: StatusWord) -> &'static str {
     match status {
         StatusWord::Active => "ACTIVE",
         StatusWord::Inactive => "INACTIVE",
+        StatusWord::Rebalancing => "REBALANCING",
         StatusWord::Killed => "KILLED",
         StatusWord::Broken => "BROKEN",
     }

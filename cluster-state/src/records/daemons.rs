@@ -1,4 +1,4 @@
-//! Which daemons are there: ephemeral records, gone with their sessions.
+//! Which daemons are there: ephemeral records, gone with their sessions; and which machines shall have no work, which stay.
 //!
 //! Not here: whether a machine is alive (`nimbus::liveness`): these records only say who may get work.
 
@@ -77,5 +77,21 @@ pub struct Supervisor {
 
 impl Record for Supervisor {
     const WHAT: &'static str = "Supervisor record";
+    const FORMAT: u32 = 1;
+}
+
+/// A machine that is being emptied for maintenance, until it is undrained: it gets no work, and what it has goes elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Which one.
+    pub id: SupervisorId,
+    /// What it was called when this was asked for.
+    pub host: String,
+    /// Since when.
+    pub since_ms: EpochMs,
+}
+
+impl Record for Drained {
+    const WHAT: &'static str = "record of a drained machine";
     const FORMAT: u32 = 1;
 }

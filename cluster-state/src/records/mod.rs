@@ -10,9 +10,11 @@ mod topology;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use daemons::{Lead, Leader, Nimbus, Supervisor};
+pub use daemons::{Drained, Lead, Leader, Nimbus, Supervisor};
 pub use plan::{Placed, PlanHead, PlanPart};
-pub use topology::{FileBlob, KillStep, NameTaken, Status, Submissions, Topology, TopologySecret};
+pub use topology::{
+    FileBlob, KillStep, NameTaken, RebalanceStep, Rebalanced, Status, Submissions, Topology, TopologySecret,
+};
 
 /// A kind of record.
 pub trait Record: Serialize + DeserializeOwned + Send {

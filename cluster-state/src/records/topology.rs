@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use worker_api::describe::Build;
-use worker_api::ids::{BlobHash, FileName, TopologyId, TopologyName};
+use worker_api::ids::{BlobHash, FileName, PlanVersion, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use super::{EpochMs, Record};
@@ -32,10 +32,31 @@ pub struct Topology {
     pub files: BTreeMap<FileName, FileBlob>,
     /// The arguments of the topology's author.
     pub arguments: Vec<String>,
-    /// Whether all workers of the first plan were ready once: spouts may be active.
+    /// Whether all workers of the plan, or of one since the last rebalance, were ready once: spouts may be active.
     pub started: bool,
+    /// What a rebalance has changed of the submission.
+    #[serde(default, skip_serializing_if = "Rebalanced::is_nothing")]
+    pub rebalanced: Rebalanced,
     /// What shall become of it.
     pub status: Status,
+}
+
+/// What rebalances have changed of a submission: the last word on each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalanced {
+    /// Workers, instead of `topology.workers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u16>,
+    /// Executors by component, instead of its parallelism hint; at most as many as it has tasks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub executors: BTreeMap<String, u32>,
+}
+
+impl Rebalanced {
+    /// Whether all is as it was submitted.
+    pub fn is_nothing(&self) -> bool {
+        *self == Rebalanced::default()
+    }
 }
 
 /// A blob with its length.
@@ -58,6 +79,23 @@ pub enum Status {
         /// Why: "deactivated", "input finished", or a fatal error.
         reason: String,
     },
+    /// It drains, then its executors are dealt anew; then it is as it was before.
+    Rebalancing {
+        /// How far.
+        step: RebalanceStep,
+        /// How long it may drain.
+        wait_ms: u64,
+        /// When draining ends at the latest.
+        deadline_ms: EpochMs,
+        /// The plan that holds while it drains: a later one has switched.
+        from: PlanVersion,
+        /// What the new plan shall have, beside what earlier rebalances said.
+        to: Rebalanced,
+        /// Why spouts were not asked before it, and are not after it; `None` if they were.
+        inactive: Option<String>,
+        /// Why it is done, if nobody has asked for it: "slots have come free", "HOST is being drained".
+        by_itself: Option<String>,
+    },
     /// It is on its way out.
     Killed {
         /// How far.
@@ -77,6 +115,16 @@ impl Status {
     pub fn is_finished(&self) -> bool {
         matches!(self, Status::Inactive { reason } if reason == Status::INPUT_FINISHED)
     }
+}
+
+/// A step of a rebalance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RebalanceStep {
+    /// Spouts are not asked; it goes on when nothing is pending, or at the deadline.
+    Draining,
+    /// What is wanted is in the record; it goes on when a plan later than `from` holds.
+    Switching,
 }
 
 /// A step of the way out.

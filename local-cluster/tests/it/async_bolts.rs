@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use seam::Seam;
 use storm::local_cluster::testing::{Capture, Feed};
 use storm::local_cluster::{LocalCluster, run_paused};
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use seam::Seam;
 use storm::local_cluster::run_paused;
 use storm::local_cluster::testing::Feed;
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

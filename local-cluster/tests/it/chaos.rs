@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use seam::Seam;
 use storm::bolt::Tracked;
 use storm::local_cluster::run_seeded;
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use seam::Seam;
 use storm::bolt::Tracked;
 use storm::context::Wake;
 use storm::local_cluster::testing::Feed;
 use storm::local_cluster::{LocalCluster, run_paused};
 use storm::prelude::*;
-use worker::seam::Seam;
 use worker_api::report::{Counts, Distribution, Input as InputCounts, Output as OutputCounts};
 
 use crate::stage::*;

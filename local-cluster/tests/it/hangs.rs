@@ -4,11 +4,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use seam::Seam;
 use storm::fail::FailKind;
 use storm::local_cluster::LocalCluster;
 use storm::local_cluster::testing::Feed;
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use seam::Seam;
 use storm::bolt::Tracked;
 use storm::local_cluster::run_seeded;
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

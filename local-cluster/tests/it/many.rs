@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use seam::Seam;
 use storm::local_cluster::testing::{Capture, Feed};
 use storm::local_cluster::{LocalCluster, run_paused};
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use seam::Seam;
 use storm::local_cluster::LocalCluster;
 use storm::prelude::*;
 use tokio::time::Instant;
-use worker::seam::Seam;
 use worker_api::report::{Doing, ExecutorReport, Waiting};
 
 #[tuple]

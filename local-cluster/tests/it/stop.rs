@@ -10,7 +10,7 @@ use storm::prelude::*;
 use crate::stage::*;
 
 /// A sink that takes a second a tuple, behind a bolt that floods it.
-fn flooded(seam: &worker::seam::Seam, endless: bool) -> (TopologyBuilder, Feed<Item>) {
+fn flooded(seam: &seam::Seam, endless: bool) -> (TopologyBuilder, Feed<Item>) {
     let feed = Feed::of(items(0..5_000));
     let mut topology = Topology::builder("flood");
     topology.config("topology.executor.receive.buffer.size", 16);
@@ -25,7 +25,7 @@ fn flooded(seam: &worker::seam::Seam, endless: bool) -> (TopologyBuilder, Feed<I
         Ok(())
     };
     let many = topology.bolt("many", does(many)).shuffle(&numbers).add();
-    struct Slow(worker::seam::Seam);
+    struct Slow(seam::Seam);
     impl AsyncBolt for Slow {
         type Input = Item;
         type Output = ();

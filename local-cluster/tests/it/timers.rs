@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use seam::Seam;
 use storm::bolt::Tracked;
 use storm::local_cluster::run_paused;
 use storm::local_cluster::testing::{Capture, Feed};
 use storm::prelude::*;
-use worker::seam::Seam;
 
 use crate::stage::*;
 

@@ -285,6 +285,7 @@ fn told(status: &Status) -> String {
     match status {
         Status::Active => "active".to_owned(),
         Status::Inactive { reason } => format!("inactive: {reason}"),
+        Status::Rebalancing { wait_ms, .. } => format!("rebalancing, it may drain for {wait_ms} ms"),
         Status::Killed { wait_ms, .. } => format!("killed, it may drain for {wait_ms} ms"),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_state::records::{self, FileBlob, Status};
+use cluster_state::records::{self, FileBlob, Rebalanced, Status};
 use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
 use nimbus_api::failure::{Failure, FailureKind};
@@ -359,6 +359,7 @@ async fn store(
         files: submission.files.into_iter().map(|(name, hash)| (name, of(hash))).collect(),
         arguments: submission.arguments,
         started: false,
+        rebalanced: Rebalanced::default(),
         status: Status::Active,
     };
     match store_record(blobs, writer, &record, count).await {

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use seam::Seam;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
 use topology_api::topology::Topology;
 use worker::process::{Worker, WorkerConfig, WorkerReport};
-use worker::seam::Seam;
 use worker::transfer::tcp::Tcp;
 use worker_api::answer::GoneLife;
 use worker_api::ids::{Life, PlanVersion, WorkerIndex};

@@ -234,6 +234,7 @@ impl Cluster {
             files: BTreeMap::from([(FileName::new("words.txt").unwrap(), file)]),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             started: true,
+            rebalanced: Default::default(),
             status: Status::Active,
         }
     }

@@ -20,8 +20,8 @@ use topology_api::ids::TaskId;
 
 use super::{Core, ExecutorEvent, Phase, Stop};
 use crate::inbox::{Content, Envelope, Inbox, WireBatch};
-use crate::seam::Sleep;
 use crate::transfer::connection::LinkHandle;
+use seam::Sleep;
 use worker_api::report::Doing;
 
 /// What is held for longer than this is told to the root's owner, so that it does not count against its window.

@@ -22,10 +22,10 @@ use topology_api::topology::Topology;
 
 use crate::journal::Journal;
 use crate::outlets::{Delivery, Outlets};
-use crate::seam::Seam;
 use crate::settling::Settling;
 use crate::stats::ExecutorStats;
 use crate::watch;
+use seam::Seam;
 use worker_api::ids::{Incarnation, PlanVersion, WorkerIndex};
 use worker_api::report::Doing;
 

@@ -37,7 +37,7 @@ use super::handshake::{self, Acceptor, Agreed, Dialer, HandshakeError, Identity,
 use super::link::{ConnectionId, Effect, Link, LinkError, Turn};
 use super::network::{Connection, Connector};
 use super::permits::{Amount, Windows};
-use crate::seam::{Seam, Task};
+use seam::{Seam, Task};
 use worker_api::ids::{Incarnation, Life, PlanVersion, WorkerIndex};
 use worker_api::report::LinkReport;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use seam::Seam;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use topology_api::anchor::{Generation, LedgerId, Root, Slot};
 use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
-use worker::seam::Seam;
 use worker::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use worker::transfer::frame::{self, AckRecord, Data, End, Record};
 use worker::transfer::handshake::{self, Dialer, Identity};
