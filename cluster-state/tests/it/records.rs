@@ -62,6 +62,7 @@ fn topology(status: Status) -> Topology {
         files: BTreeMap::from([(FileName::new("words.txt").unwrap(), FileBlob { hash: hash(0xcc), bytes: 7 })]),
         arguments: vec!["--speed".into(), "2".into()],
         started: true,
+        rebalanced: Default::default(),
         status,
     }
 }

@@ -1,0 +1,7 @@
+//! A whole cluster in one thread, with virtual time and faults by a seed: Nimbuses, Supervisors and workers as they are, on
+//! machines, disks, a network and a cluster state that this crate makes.
+//!
+//! Not here: real processes (`system-tests`). Invariant: a run depends on its seed alone, to the last byte of its log.
+#![forbid(unsafe_code)]
+
+pub mod oracle;
