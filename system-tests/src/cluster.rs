@@ -109,6 +109,8 @@ pub struct Daemon {
     arguments: Vec<String>,
     /// Its `storm.yaml` lies here, and its output.
     pub folder: PathBuf,
+    /// Variables that it is started with, beside those of the test.
+    pub environment: BTreeMap<&'static str, &'static str>,
     child: Option<Child>,
 }
 
@@ -124,6 +126,7 @@ impl Daemon {
         let output = OpenOptions::new().create(true).append(true).open(self.folder.join("output.log"))?;
         let child = Command::new(&executables()?.storm)
             .args(&self.arguments)
+            .envs(&self.environment)
             .env("STORM_CONF_DIR", &self.folder)
             .env("HOME", &self.folder)
             .current_dir(&self.folder)
@@ -239,7 +242,7 @@ impl Cluster {
         let yaml: String = conf.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         fs::write(folder.join("storm.yaml"), yaml)?;
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, child: None });
+        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, environment: BTreeMap::new(), child: None });
         Ok(())
     }
 
