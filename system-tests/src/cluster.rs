@@ -19,8 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take before a test gives up on it: far above what it should take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up on it: far above what it should take on a busy machine, and above the minute
+/// between two looks for old logs.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where test ports lie: below those that the kernel gives to connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
