@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Life, PlanVersion, TopologyId, WorkerIndex};
 
-use crate::launcher::End;
+use crate::host::{End, NotLaunched};
 
 /// The pause before the second restart in a row; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -95,17 +95,6 @@ pub(crate) enum Event {
     Free(Option<End>),
     /// Time passed.
     Tick,
-}
-
-/// Why a start came to nothing.
-#[derive(Clone, Debug)]
-pub(crate) enum NotLaunched {
-    /// Its port is taken by a process that is not ours.
-    PortTaken(String),
-    /// Its slot is held by somebody.
-    Held(String),
-    /// Anything else.
-    Failed(String),
 }
 
 /// What shall be done.
