@@ -304,11 +304,12 @@ impl Process {
 
 /// Whether a worker ended lately and does not yet run as one that stays. Only times of one machine's clock are compared.
 fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
-    let Some(newest) = worker.ends.last() else { return false };
+    let ends = worker.failures();
+    let Some(newest) = ends.last() else { return false };
     let lives =
         |report: &Report| report.life.incarnation > newest.incarnation && seen.slot != Some(SlotState::BackingOff);
     let Some((report, _)) = seen.report.filter(|(report, _)| lives(report)) else { return true };
-    let series = worker.ends.len().checked_sub(FEW_ENDS).map(|first| &worker.ends[first]);
+    let series = ends.len().checked_sub(FEW_ENDS).map(|first| &ends[first]);
     let is_series = series.is_some_and(|first| newest.ended_ms.saturating_sub(first.ended_ms) <= LATELY_MS);
     is_series && report.uptime_us / 1000 < LATELY_MS
 }
