@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -104,15 +104,12 @@ impl Blobs {
     }
 
     /// Removes all but these.
-    pub(crate) fn keep(&mut self, needed: &BTreeSet<BlobHash>) {
+    pub(crate) async fn keep(&mut self, needed: &BTreeSet<BlobHash>) {
         self.here.retain(|hash| needed.contains(hash));
-        self.under_way.retain(|hash, task| {
-            let stays = needed.contains(hash);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
+        let over: Vec<_> = self.under_way.extract_if(.., |hash, _| !needed.contains(hash)).collect();
+        over.iter().for_each(|(_, task)| task.abort());
+        // Until then they may still make or rename a file, which would stay.
+        while over.iter().any(|(_, task)| !task.is_finished()) && self.tasks.join_next().await.is_some() {}
         let names = match names(&self.folder) {
             Ok(names) => names,
             Err(why) => {
@@ -168,9 +165,9 @@ impl Fetch {
             remove_file(&self.whole)?;
         }
         let kept = |error: &io::Error| format!("cannot keep the blob {short}: {}", in_words(error));
-        let mut file = tokio::fs::OpenOptions::new();
-        let file = file.create(true).append(true).mode(0o600).open(&self.part);
-        let mut file = file.await.map_err(|error| kept(&error))?;
+        // Made here and not on another thread, which would make it after this fetch was ended and what it left removed.
+        let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&self.part);
+        let mut file = tokio::fs::File::from_std(file.map_err(|error| kept(&error))?);
         let had = file.metadata().await.map_err(|error| kept(&error))?.len();
         if had < self.bytes {
             let came = self.client.download(hash, had, &mut file).await;

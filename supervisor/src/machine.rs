@@ -417,7 +417,7 @@ impl Machine {
         self.following = after;
         self.write_down().await;
         let needed = self.following.values().flat_map(|followed| followed.blobs().into_keys()).collect();
-        self.blobs.keep(&needed);
+        self.blobs.keep(&needed).await;
         self.missing.retain(|hash, _| needed.contains(hash));
         self.urgent = true;
         // What it was fetched for may not have been known until now.
