@@ -5,9 +5,9 @@
 //! | machine | one | [`Supervisor::stop`](crate::Supervisor::stop) | all below, and time |
 //! | follower | one | the machine | the cluster state |
 //! | reporting | one | the machine | the newest report, Nimbus |
-//! | accept, connections | see `socket` | the machine | workers |
+//! | accept | one; connections as the host likes | the machine | workers |
 //! | fetches | see `blobs` | the machine | Nimbus |
-//! | launch | one for each slot that starts a worker | the keeper's word, or [`LAUNCH`] | the disk, the keeper |
+//! | launch | one for each slot that starts a worker | the host's word, or [`LAUNCH`] | the disk, the host |
 //!
 //! Not here: deciding (`slot`, `reconcile`). Invariants: a life is on disk before it is started; nothing that is away or full ends
 //! a worker that runs.
