@@ -241,7 +241,7 @@ impl Machine {
                 self.step(port, Event::Tick).await;
             }
             self.settle().await;
-            if now >= logs {
+            if self.has_seen && now >= logs {
                 logs = now + LOGS;
                 self.remove_old_logs().await;
             }
@@ -728,9 +728,6 @@ impl Machine {
 
     async fn remove_old_logs(&mut self) {
         let stay = self.left.clone();
-        if !self.has_seen {
-            return;
-        }
         let (config, folder, now_ms) = (self.config.clone(), self.folder.clone(), self.seam.epoch_ms());
         let remove =
             move || work_folder::remove_old_logs(&folder, &config.logs_folder, &stay, config.logs_kept, now_ms);
