@@ -11,6 +11,7 @@ use cluster_state::board::{Board, ReadError};
 use cluster_state::records::{PlanHead, Record, Submissions, Supervisor, Topology, TopologySecret};
 use cluster_state::store::{Conflict, StoreError};
 use cluster_state::{paths, plans};
+use mutations::Mutation;
 use tokio::sync::{Notify, watch};
 use worker_api::ids::{PlanVersion, SupervisorId, TopologyId};
 
@@ -64,6 +65,9 @@ impl Follower {
                     }
                     Err(error) => failed = Some(error),
                 }
+            }
+            if mutations::on(Mutation::WatchMissed) {
+                (topologies, plans) = (self.board.watch(&paths::topologies()), self.board.watch(&paths::plans()));
             }
             match &failed {
                 Some(error) if !failing => tracing::warn!("{error}; workers go on as they are"),
