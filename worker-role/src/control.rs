@@ -162,7 +162,8 @@ impl Control {
         }
         self.spouts = if active { Spouts::Active } else { Spouts::Inactive };
         self.report(now, seen, &mut effects);
-        if self.draining.is_some_and(|until| seen.drained || now >= until) {
+        let cut = mutations::on(Mutation::DrainCutShort);
+        if self.draining.is_some_and(|until| seen.drained || now >= until || cut) {
             effects.push(Effect::Stop);
         }
         effects
