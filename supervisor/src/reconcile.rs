@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_state::records::{FileBlob, KillStep, Status, Topology};
+use mutations::Mutation;
 use serde::{Deserialize, Serialize};
 use worker_api::answer::Spouts;
 use worker_api::ids::{BlobHash, PlanVersion, Port, TopologyId, WorkerIndex};
@@ -58,6 +59,7 @@ impl Followed {
     pub(crate) fn spouts(&self) -> Spouts {
         match self.topology.status {
             Status::Active if self.topology.started => Spouts::Active,
+            Status::Active if mutations::on(Mutation::SpoutsActivatedTooEarly) => Spouts::Active,
             Status::Active | Status::Inactive { .. } | Status::Rebalancing { .. } | Status::Killed { .. } => {
                 Spouts::Inactive
             }
@@ -94,6 +96,7 @@ pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
     after.retain(|_, followed| !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. }));
     for (id, older) in before {
         match after.get_mut(id) {
+            Some(_) if mutations::on(Mutation::OldPlanAccepted) => {}
             Some(newer) if newer.placement.version < older.placement.version => {
                 let Followed { placement, slots, .. } = Followed::clone(older);
                 *newer = Arc::new(Followed { placement, slots, ..Followed::clone(newer) });

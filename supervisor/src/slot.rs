@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use mutations::Mutation;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Life, PlanVersion, TopologyId, WorkerIndex};
 
@@ -267,6 +268,9 @@ impl Slot {
             Event::NotLaunched(why) => self.not_launched(why, now, random),
             Event::Heard(resident) => self.heard(&resident, now),
             Event::Disconnected => self.disconnected(now),
+            Event::Held if mutations::on(Mutation::WorkerStartedTwice) && self.has_lost() => {
+                self.free(None, now, random)
+            }
             Event::Held => self.held(now),
             Event::Free(end) => self.free(end, now, random),
             Event::Tick => self.tick(now),
@@ -382,6 +386,11 @@ impl Slot {
             Phase::Stopping { .. } => vec![Effect::Look],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether the connection of who lives here has closed: `Mutation::WorkerStartedTwice` takes that for its end.
+    fn has_lost(&self) -> bool {
+        matches!(self.phase, Phase::Running { connected: false, .. })
     }
 
     fn held(&mut self, now: Duration) -> Vec<Effect> {
