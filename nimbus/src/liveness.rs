@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mutations::Mutation;
 use nimbus_api::machine::SlotWorker;
 use worker_api::ids::{Life, Port, SupervisorId, TopologyId, WorkerIndex};
 
@@ -52,7 +53,9 @@ impl Machines {
 
     /// Listening begins anew: leading began, or the session or the store was lost, or is back.
     pub fn listen_anew(&mut self, now_ms: u64) {
-        self.listening_since_ms = now_ms;
+        if !mutations::on(Mutation::GraceFromProcessStart) {
+            self.listening_since_ms = now_ms;
+        }
         self.now_ms = now_ms;
     }
 
