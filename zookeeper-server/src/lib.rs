@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ensemble;
 mod install;
 mod process;
 mod server;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+pub use ensemble::Ensemble;
 pub use install::VERSION;
 pub use server::Server;
 
@@ -42,9 +44,13 @@ impl ZooKeeper {
     pub fn start() -> Result<Self> {
         let folder = TempDir::with_prefix("zookeeper-").context("making a folder for ZooKeeper")?;
         let server = Server::on_free_port(folder.path().to_owned())?;
-        let mut zookeeper = ZooKeeper { server, folder, running: None };
+        let mut zookeeper = ZooKeeper::of(server, folder);
         zookeeper.restart()?;
         Ok(zookeeper)
+    }
+
+    fn of(server: Server, folder: TempDir) -> Self {
+        ZooKeeper { server, folder, running: None }
     }
 
     /// `127.0.0.1:PORT`; a restart keeps it.
@@ -76,6 +82,22 @@ impl ZooKeeper {
     /// # Errors
     /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_until_it_answers()
+    }
+
+    /// Its value of a line of `mntr`: `zk_server_state` is `leader`, `follower` or `standalone`; `zk_zxid` counts writes in its lower 32 bits.
+    ///
+    /// # Errors
+    /// If it does not answer, or has no such line.
+    pub fn monitored(&self, key: &str) -> Result<String> {
+        let answer = self.server.ask("mntr").context("asking ZooKeeper")?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('\t'));
+        Ok(value.with_context(|| format!("ZooKeeper's `mntr` has no `{key}`: {answer}"))?.to_owned())
+    }
+
+    /// Starts it on its data, without waiting. Kills it first if it runs.
+    fn spawn(&mut self) -> Result<()> {
         self.kill()?;
         let java = self.server.spawn()?;
         let guard = Command::new("sh")
@@ -87,7 +109,12 @@ impl ZooKeeper {
             .process_group(0)
             .spawn()
             .context("starting ZooKeeper's guard")?;
-        let running = self.running.insert(Running { java, guard });
+        self.running = Some(Running { java, guard });
+        Ok(())
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let running = self.running.as_mut().context("this ZooKeeper does not run")?;
         let outcome = self.server.wait_until_it_answers(&mut running.java);
         if outcome.is_err() {
             self.kill()?;
