@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nimbus_api::client::Client;
 use nimbus_api::cluster::{Cluster, MachineSummary};
-use nimbus_api::failure::FailureKind;
 use tokio::time::sleep;
 use worker_api::ids::SupervisorId;
 
