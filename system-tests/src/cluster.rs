@@ -359,26 +359,21 @@ impl Cluster {
     /// # Errors
     /// If it is refused.
     pub fn submit_fault(&self, name: &str, workers: u16, lines: u64, rate: u64) -> Result<PathBuf> {
+        self.submit_fault_with(name, workers, &["--lines", &lines.to_string(), "--rate", &rate.to_string()])
+    }
+
+    /// As [`submit_fault`](Self::submit_fault), with these [arguments](crate::fault_topology::Args) beside the folder.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn submit_fault_with(&self, name: &str, workers: u16, arguments: &[&str]) -> Result<PathBuf> {
         let evidence = self.folder.join(format!("evidence-{name}"));
         fs::create_dir(&evidence)?;
         let executable = executables()?.fault.display().to_string();
-        let (workers, lines, rate) = (format!("topology.workers={workers}"), lines.to_string(), rate.to_string());
+        let workers = format!("topology.workers={workers}");
         let folder = evidence.display().to_string();
-        self.storm(&[
-            "submit",
-            &executable,
-            "--name",
-            name,
-            "-c",
-            &workers,
-            "--",
-            "--folder",
-            &folder,
-            "--lines",
-            &lines,
-            "--rate",
-            &rate,
-        ])?;
+        let submit = ["submit", &executable, "--name", name, "-c", &workers, "--", "--folder", &folder];
+        self.storm(&[&submit, arguments].concat())?;
         Ok(evidence)
     }
 

@@ -94,8 +94,8 @@ function machineState(machine) {
   const heard = `last heard ${duration(machine.heard_ms)} ago`;
   if (machine.dead) return [h("span", { class: "badge bad" }, "dead"), h("span", { class: "sub" }, heard)];
   if (machine.drained) {
-    const left = machine.used.length === 0 ? "it has no work" : `${machine.used.length} ${machine.used.length === 1 ? "worker" : "workers"} left`;
-    return [h("span", { class: "badge warn" }, machine.used.length === 0 ? "drained" : "draining"), h("span", { class: "sub" }, `${left}, and gets none until `, h("code", null, `storm admin undrain ${machine.host}`))];
+    const left = machine.used.length === 0 ? "no work is left" : `${machine.used.length} ${machine.used.length === 1 ? "worker" : "workers"} left`;
+    return [h("span", { class: "badge warn" }, machine.used.length === 0 ? "drained" : "draining"), h("span", { class: "sub" }, `${left}; it gets no new one until `, h("code", null, `storm admin undrain ${machine.host}`))];
   }
   if (!machine.available) return [h("span", { class: "badge warn" }, "gets no new work"), h("span", { class: "sub" }, `its Supervisor is away; ${heard}`)];
   return [h("span", { class: "badge good" }, "alive"), machine.heard_ms > 5000 && h("span", { class: "sub" }, heard)];

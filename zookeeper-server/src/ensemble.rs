@@ -48,7 +48,7 @@ impl Ensemble {
     /// # Errors
     /// If none does.
     pub fn leader(&self) -> Result<usize> {
-        let leads = |server: &ZooKeeper| server.monitored("zk_server_state").is_ok_and(|state| state == "leader");
+        let leads = |server: &ZooKeeper| server.mode().is_ok_and(|mode| mode == "leader");
         match self.servers.iter().position(leads) {
             Some(at) => Ok(at),
             None => bail!("no server of the ensemble leads"),
@@ -90,7 +90,7 @@ mod tests {
         };
         assert_ne!(other, leader);
         ensemble.servers()[leader].restart().unwrap();
-        assert_eq!(ensemble.servers()[leader].monitored("zk_server_state").unwrap(), "follower");
+        assert_eq!(ensemble.servers()[leader].mode().unwrap(), "follower");
         ensemble.kill_all().unwrap();
         ensemble.leader().unwrap_err();
         ensemble.restart_all().unwrap();

@@ -86,14 +86,29 @@ impl ZooKeeper {
         self.wait_until_it_answers()
     }
 
-    /// Its value of a line of `mntr`: `zk_server_state` is `leader`, `follower` or `standalone`; `zk_zxid` counts writes in its lower 32 bits.
+    /// What it is now: `leader` or `follower` of an ensemble, or `standalone`.
     ///
     /// # Errors
-    /// If it does not answer, or has no such line.
-    pub fn monitored(&self, key: &str) -> Result<String> {
-        let answer = self.server.ask("mntr").context("asking ZooKeeper")?;
-        let value = answer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('\t'));
-        Ok(value.with_context(|| format!("ZooKeeper's `mntr` has no `{key}`: {answer}"))?.to_owned())
+    /// If it does not answer, or has no part in an ensemble.
+    pub fn mode(&self) -> Result<String> {
+        self.said("Mode: ")
+    }
+
+    /// Counts the changes of its data and of its sessions; an ensemble begins anew with each leader.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn changes(&self) -> Result<u64> {
+        let zxid = self.said("Zxid: 0x")?;
+        let zxid = u64::from_str_radix(&zxid, 16).with_context(|| format!("`{zxid}` is no transaction id"))?;
+        Ok(zxid & u64::from(u32::MAX))
+    }
+
+    /// The rest of a line of `srvr`.
+    fn said(&self, begin: &str) -> Result<String> {
+        let answer = self.server.ask("srvr").context("asking ZooKeeper")?;
+        let rest = answer.lines().find_map(|line| line.strip_prefix(begin));
+        Ok(rest.with_context(|| format!("ZooKeeper does not say `{begin}`: {answer}"))?.to_owned())
     }
 
     /// Starts it on its data, without waiting. Kills it first if it runs.

@@ -189,7 +189,7 @@ impl Server {
             && self.ask("srvr").is_ok_and(|it| it.contains("Mode:"))
     }
 
-    /// What it says to a word of four letters, such as `mntr`.
+    /// What it says to a word of four letters, such as `srvr`.
     pub(crate) fn ask(&self, question: &str) -> std::io::Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
