@@ -34,6 +34,9 @@ Example:
 
 /// Between two looks at a machine that is being emptied.
 const LOOK: Duration = Duration::from_millis(500);
+/// So many looks in a row that do not find it drained are believed: a Nimbus that has just taken the lead has not read yet which
+/// machines are.
+const ODD_LOOKS: u32 = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Admin {
@@ -174,35 +177,37 @@ impl Drain {
 /// If somebody lets them have work again.
 async fn emptied(client: &Client, host: &str, begun: Vec<MachineSummary>) -> Result<Vec<MachineSummary>, Refusal> {
     let ids: BTreeSet<SupervisorId> = begun.iter().map(|machine| machine.id.clone()).collect();
-    let (mut news, mut said) = (left(&begun), String::new());
-    let mut machines = begun;
-    let mut is_known = false;
-    loop {
-        if machines.iter().all(|machine| machine.used.is_empty()) {
-            return Ok(machines);
-        }
+    let (mut said, mut odd_looks) = (left(&begun), 0);
+    say(&format!("{host}: {said}"));
+    while odd_looks < ODD_LOOKS {
+        let news = match client.cluster().await {
+            Ok(Cluster { cluster_state: None, machines, .. }) => {
+                let (drained, others): (Vec<MachineSummary>, Vec<MachineSummary>) = machines
+                    .into_iter()
+                    .filter(|machine| ids.contains(&machine.id))
+                    .partition(|machine| machine.drained);
+                if others.is_empty() && drained.len() == ids.len() {
+                    odd_looks = 0;
+                    if drained.iter().all(|machine| machine.used.is_empty()) {
+                        return Ok(drained);
+                    }
+                    left(&drained)
+                } else {
+                    odd_looks += 1;
+                    said.clone()
+                }
+            }
+            Ok(Cluster { cluster_state, .. }) => cluster_state.unwrap_or_default(),
+            Err(error) => format!("{error}; this goes on waiting"),
+        };
         if news != said {
             say(&format!("{host}: {news}"));
             said = news;
         }
         sleep(LOOK).await;
-        news = match client.cluster().await {
-            Ok(Cluster { cluster_state: None, machines: all, .. }) => {
-                machines = all.into_iter().filter(|machine| ids.contains(&machine.id)).collect();
-                let is_drained = machines.iter().all(|machine| machine.drained);
-                if is_known && !is_drained {
-                    let why =
-                        format!("{host} is no longer being emptied: it was undrained meanwhile; {}", left(&machines));
-                    return Err(Refusal::new(Exit::Failed, why));
-                }
-                // The answer to the command may come before Nimbus itself has read what it wrote.
-                is_known |= is_drained;
-                left(&machines)
-            }
-            Ok(Cluster { cluster_state, .. }) => cluster_state.unwrap_or_default(),
-            Err(error) => format!("{error}; this goes on waiting"),
-        };
     }
+    let why = format!("{host} is no longer being emptied: it was undrained meanwhile; `storm admin machines` shows it");
+    Err(Refusal::new(Exit::Failed, why))
 }
 
 /// `3 workers left`.

@@ -371,12 +371,19 @@ async fn many(options: &Options) -> Result<()> {
     figure("topologies of 4 workers, 24 executors", TOPOLOGIES);
     figure("a submission is answered", spread(submitted));
     figure("the plan of a submission is written", spread(planned));
-    cluster
+    let started = cluster
         .wait("all are started", async |cluster| {
+            // To ask a busy Nimbus without a pause would keep it from its work.
+            sleep(Duration::from_secs(1)).await;
             let all = cluster.client.cluster().await.ok()?.topologies;
             all.iter().all(|one| one.reason.is_none() && one.workers == 4).then_some(())
         })
-        .await?;
+        .await;
+    if let Err(error) = started {
+        let all = cluster.client.cluster().await?.topologies;
+        let waits = all.iter().find(|one| one.reason.is_some()).map(|one| format!("{} {:?}", one.name, one.reason));
+        return Err(error.context(waits.unwrap_or_else(|| "all have four workers now".to_owned())));
+    }
     let (begin, before) = (Instant::now(), zookeeper.changes()?);
     sleep(Duration::from_secs(60)).await;
     let written = zookeeper.changes()? - before;
