@@ -1,6 +1,6 @@
 //! Who decides: takes submissions, turns topologies and machines into plans, and follows topologies to their end.
 //!
-//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`. Around them one loop that owns all state
+//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`, `rebalance`. Around them one loop that owns all state
 //! (`process`), with what the records say (`knowledge`, `publish`, `leadership`), what is heard (`observed`), blobs on disk
 //! (`blobs`), and the HTTP API (`server`, `views`).
 //!
@@ -18,6 +18,7 @@ pub mod liveness;
 mod observed;
 mod process;
 mod publish;
+mod rebalance;
 pub mod scheduling;
 mod server;
 pub mod statistics;

@@ -19,7 +19,7 @@ use nimbus_api::API_FORMAT;
 use nimbus_api::client::{API_HEADER, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::MachineReport;
-use nimbus_api::submission::{Kill, SUBMISSION_BYTES, Submission};
+use nimbus_api::submission::{Kill, Rebalance, SUBMISSION_BYTES, Submission};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -76,9 +76,12 @@ pub(crate) fn routes(api: Api) -> Router {
         .route("/v1/topologies/{id}", get(topology))
         .route("/v1/topologies/{id}/activate", post(activate))
         .route("/v1/topologies/{id}/deactivate", post(deactivate))
+        .route("/v1/topologies/{id}/rebalance", post(rebalance))
         .route("/v1/topologies/{id}/kill", post(kill))
         .route("/v1/blobs", get(blobs))
         .route("/v1/blobs/{hash}", get(download).head(blob_state).put(upload))
+        .route("/v1/supervisors/{id}/drain", post(drain))
+        .route("/v1/supervisors/{id}/undrain", post(undrain))
         .route("/v1/supervisors/{id}/report", post(report_machine))
         .route("/v1/workers/report", post(report_worker))
         .fallback(no_route)
@@ -141,6 +144,19 @@ async fn deactivate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
 async fn kill(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
     let kill: Kill = parse("kill", body, COMMAND_BYTES).await?;
     Ok(json(&api.ask(|reply| Request::Command(id, Command::Kill(kill), reply)).await?))
+}
+
+async fn rebalance(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let rebalance: Rebalance = parse("rebalance", body, COMMAND_BYTES).await?;
+    Ok(json(&api.ask(|reply| Request::Command(id, Command::Rebalance(rebalance), reply)).await?))
+}
+
+async fn drain(State(api): State<Api>, Path(host_or_id): Path<String>) -> Answer {
+    Ok(json(&api.ask(|reply| Request::Drain(host_or_id, true, reply)).await?))
+}
+
+async fn undrain(State(api): State<Api>, Path(host_or_id): Path<String>) -> Answer {
+    Ok(json(&api.ask(|reply| Request::Drain(host_or_id, false, reply)).await?))
 }
 
 async fn report_machine(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
