@@ -417,6 +417,9 @@ mod tests {
         assert!(failing(&worker(now, &[&[(0, 900)], &SERIES[..]].concat())), "what was before does not count");
         assert!(failing(&alive(worker(now, &SERIES), 59)));
         assert!(!failing(&alive(worker(now, &SERIES), 60)), "it lives");
+        let mut planned = worker(now, &SERIES);
+        planned.ends[2].planned = true;
+        assert!(!failing(&planned), "with a new plan it begins anew");
     }
 
     #[test]
