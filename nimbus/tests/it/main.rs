@@ -9,5 +9,6 @@ mod machines;
 mod rebalancing;
 mod restarting;
 mod routes;
+mod several;
 mod store;
 mod submitting;
