@@ -10,5 +10,6 @@ mod rebalancing;
 mod restarting;
 mod routes;
 mod several;
+mod sleeping;
 mod store;
 mod submitting;
