@@ -117,6 +117,15 @@ impl Machines {
         self.machines.keys()
     }
 
+    /// Whether each machine with a record could say by now that it may get work: all were heard since listening began, or
+    /// had the time to be.
+    pub fn are_settled(&self) -> bool {
+        let since = self.listening_since_ms;
+        let heard = |heard: &Heard| heard.supervisor_ms.is_some_and(|heard_ms| heard_ms >= since);
+        self.now_ms.saturating_sub(since) >= RECENT_MS.min(self.timeout_ms)
+            || self.machines.values().filter(|machine| machine.recorded).all(heard)
+    }
+
     /// How long ago anything was heard of a machine; `None` if nothing was yet.
     pub fn heard_ms(&self, id: &SupervisorId, now_ms: u64) -> Option<u64> {
         self.machines.get(id)?.any_ms.map(|heard_ms| now_ms.saturating_sub(heard_ms))
@@ -408,6 +417,9 @@ mod tests {
         assert!(failing(&worker(now, &[&[(0, 900)], &SERIES[..]].concat())), "what was before does not count");
         assert!(failing(&alive(worker(now, &SERIES), 59)));
         assert!(!failing(&alive(worker(now, &SERIES), 60)), "it lives");
+        let mut planned = worker(now, &SERIES);
+        planned.ends[2].planned = true;
+        assert!(!failing(&planned), "with a new plan it begins anew");
     }
 
     #[test]

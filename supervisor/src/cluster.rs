@@ -66,6 +66,9 @@ impl Follower {
                     Err(error) => failed = Some(error),
                 }
             }
+            if mutations::on(Mutation::WatchMissed) {
+                (topologies, plans) = (self.board.watch(&paths::topologies()), self.board.watch(&paths::plans()));
+            }
             match &failed {
                 Some(error) if !failing => tracing::warn!("{error}; workers go on as they are"),
                 None if failing && session.connected => tracing::info!("the cluster state answers again"),

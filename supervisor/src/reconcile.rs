@@ -59,7 +59,6 @@ impl Followed {
     pub(crate) fn spouts(&self) -> Spouts {
         match self.topology.status {
             Status::Active if self.topology.started => Spouts::Active,
-            Status::Active if mutations::on(Mutation::SpoutsActivatedTooEarly) => Spouts::Active,
             Status::Active | Status::Inactive { .. } | Status::Rebalancing { .. } | Status::Killed { .. } => {
                 Spouts::Inactive
             }
@@ -96,8 +95,9 @@ pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
     after.retain(|_, followed| !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. }));
     for (id, older) in before {
         match after.get_mut(id) {
-            Some(_) if mutations::on(Mutation::OldPlanAccepted) => {}
-            Some(newer) if newer.placement.version < older.placement.version => {
+            Some(newer)
+                if newer.placement.version < older.placement.version && !mutations::on(Mutation::OldPlanAccepted) =>
+            {
                 let Followed { placement, slots, .. } = Followed::clone(older);
                 *newer = Arc::new(Followed { placement, slots, ..Followed::clone(newer) });
             }

@@ -268,9 +268,7 @@ impl Slot {
             Event::NotLaunched(why) => self.not_launched(why, now, random),
             Event::Heard(resident) => self.heard(&resident, now),
             Event::Disconnected => self.disconnected(now),
-            Event::Held if mutations::on(Mutation::WorkerStartedTwice) && self.has_lost() => {
-                self.free(None, now, random)
-            }
+            Event::Held if self.takes_silence_for_its_end() => self.free(None, now, random),
             Event::Held => self.held(now),
             Event::Free(end) => self.free(end, now, random),
             Event::Tick => self.tick(now),
@@ -388,9 +386,10 @@ impl Slot {
         }
     }
 
-    /// Whether the connection of who lives here has closed: `Mutation::WorkerStartedTwice` takes that for its end.
-    fn has_lost(&self) -> bool {
-        matches!(self.phase, Phase::Running { connected: false, .. })
+    /// Not but for [`Mutation::WorkerStartedTwice`].
+    fn takes_silence_for_its_end(&self) -> bool {
+        mutations::on(Mutation::WorkerStartedTwice)
+            && matches!(self.phase, Phase::Starting { .. } | Phase::Running { connected: false, .. })
     }
 
     fn held(&mut self, now: Duration) -> Vec<Effect> {
