@@ -148,17 +148,13 @@ pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[Topolo
 
     // What stays is taken out of the free slots before anybody is given one.
     let mut next: Vec<Vec<PlannedWorker>> = order.iter().map(|topology| keep(topology, machines, &mut free)).collect();
-    // Movers go before those who wait: each gives its slot back.
-    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
-        move_away(topology, workers, &mut free);
-    }
-    fill(&order, &mut next, &mut free);
+    move_and_fill(&order, &mut next, &mut free);
     let is_dealt = |topology: &TopologyDetails| topology.anew && !topology.leaving && topology.plan.is_some();
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| is_dealt(topology)) {
         deal_anew(topology, workers, machines, &mut free);
     }
     // With what these have left.
-    fill(&order, &mut next, &mut free);
+    move_and_fill(&order, &mut next, &mut free);
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
         if topology.plan.is_none() {
             *workers = first_plan(topology, &mut free);
@@ -218,10 +214,14 @@ fn move_away(topology: &TopologyDetails, workers: &mut [PlannedWorker], free: &m
     }
 }
 
-/// Gives workers that wait what is free; who is to be dealt anew gets it then.
-fn fill(order: &[&TopologyDetails], next: &mut [Vec<PlannedWorker>], free: &mut FreeSlots<'_>) {
-    let all = order.iter().zip(next).filter(|(topology, _)| !topology.leaving && !topology.anew);
-    for (topology, workers) in all {
+/// Moves workers that fail where they are, and gives those that wait what is free; who is to be dealt anew gets it then.
+fn move_and_fill(order: &[&TopologyDetails], next: &mut [Vec<PlannedWorker>], free: &mut FreeSlots<'_>) {
+    let stays = |topology: &TopologyDetails| !topology.leaving && !topology.anew;
+    // Movers go before those who wait: each gives its slot back.
+    for (topology, workers) in order.iter().zip(&mut *next).filter(|(topology, _)| stays(topology)) {
+        move_away(topology, workers, free);
+    }
+    for (topology, workers) in order.iter().zip(next).filter(|(topology, _)| stays(topology)) {
         let waiting: Vec<&mut PlannedWorker> = workers.iter_mut().filter(|worker| worker.slot.is_none()).collect();
         let slots = free.take(&topology.platform, waiting.len());
         waiting.into_iter().zip(slots).for_each(|(worker, slot)| worker.slot = Some(slot));

@@ -632,7 +632,8 @@ proptest! {
                 topology.anew = false;
                 if let Some(plan) = &topology.plan {
                     let places = places(plan);
-                    topology.failing.retain(|worker, slot| places[usize::from(worker.0)].as_ref() == Some(slot));
+                    let at = |worker: &WorkerIndex| places.get(usize::from(worker.0)).and_then(Option::as_ref);
+                    topology.failing.retain(|worker, slot| at(worker) == Some(slot));
                     let records = plan.records().unwrap();
                     prop_assert_eq!(&TopologyPlan::try_from(&whole(&records)).unwrap(), plan);
                 }
