@@ -290,6 +290,11 @@ pub fn spouts(topology: &Topology) -> Spouts {
     }
 }
 
+/// Whether it has ended, by a fatal error or its input: it can only be killed.
+pub fn has_ended(status: &Status) -> bool {
+    matches!(status, Status::Inactive { reason } if reason != DEACTIVATED)
+}
+
 /// Storm's word for its state.
 pub fn word(status: &Status) -> StatusWord {
     match status {

@@ -237,6 +237,7 @@ mod tests {
             workers: 4,
             components: vec![Component { first_task: TaskId(1), tasks: 8, executors: 8 }],
             leaving: false,
+            ended: false,
             anew: false,
             plan: None,
             failing: BTreeMap::new(),

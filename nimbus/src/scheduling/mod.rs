@@ -58,6 +58,8 @@ pub struct TopologyDetails {
     pub components: Vec<Component>,
     /// Whether it is being killed: it gets nothing more, its plan stays as it is.
     pub leaving: bool,
+    /// Whether it has ended, and is not rebalanced any more.
+    pub ended: bool,
     /// Whether a rebalance has come so far that it is dealt anew.
     pub anew: bool,
     /// The plan that holds.
@@ -314,6 +316,9 @@ fn wish(
     let wanted = wanted(topology);
     if let Some(host) = drained.first() {
         let hosts = drained.iter().copied().collect::<Vec<_>>().join(", ");
+        if topology.ended {
+            return (None, Some(format!("; has ended, and stays on {hosts} until it is killed")));
+        }
         if good + *spare == 0 {
             return (None, Some(format!("; waits for slots to leave {hosts}")));
         }
@@ -321,8 +326,11 @@ fn wish(
         return (Some(Wish::Leave { host: (*host).to_owned() }), Some(format!("; leaves {hosts}")));
     }
     let more = wanted.saturating_sub(workers.len()).min(*spare);
+    if more == 0 || topology.ended || workers.iter().any(|worker| worker.slot.is_none()) {
+        return (None, None);
+    }
     *spare -= more;
-    (((more > 0) && workers.iter().all(|worker| worker.slot.is_some())).then_some(Wish::MoreWorkers), None)
+    (Some(Wish::MoreWorkers), None)
 }
 
 /// Deals the executors to as many workers as are wanted, and there are slots and executors for; none if no slot is free.

@@ -39,6 +39,7 @@ fn topology(name: &str, submitted_ms: u64, workers: u16, components: &[(u32, u32
         workers,
         components: components.iter().map(component).collect(),
         leaving: false,
+        ended: false,
         anew: false,
         plan: None,
         failing: BTreeMap::new(),
@@ -342,6 +343,10 @@ fn topologies_wish_for_more_workers_and_to_leave_drained_machines() {
         sentences(&round),
         ["Fully Scheduled; waits for slots to leave host", "Running with fewer slots than requested (1/2)"]
     );
+    topologies[0].ended = true;
+    let ended = "Fully Scheduled; has ended, and stays on host until it is killed";
+    assert_eq!(sentences(&schedule(&drained, &topologies))[0], ended);
+    topologies[0].ended = false;
     // Who leaves goes first: what he needs is not wished for by others.
     drained.insert(machine(2), available(6700..6703));
     let round = schedule(&drained, &topologies);
@@ -612,9 +617,10 @@ proptest! {
             let turned: Vec<TopologyDetails> = topologies.iter().rev().cloned().collect();
             prop_assert_eq!(&schedule(&machines, &turned), &round, "the order of the input matters");
             follow(&mut topologies, &round);
-            // To be dealt anew once more changes nothing, when nobody else is.
-            let several = topologies.iter().filter(|topology| topology.anew).count() > 1;
-            if several {
+            // To be dealt anew once more changes nothing, if no other plan changed: that may have left slots.
+            let anew: BTreeSet<TopologyId> =
+                topologies.iter().filter(|topology| topology.anew).map(|topology| topology.id.clone()).collect();
+            if anew.len() > 1 || round.plans.keys().any(|id| !anew.contains(id)) {
                 topologies.iter_mut().for_each(|topology| topology.anew = false);
             }
             let again = schedule(&machines, &topologies);

@@ -98,6 +98,7 @@ async fn a_running_topology_drains_is_dealt_anew_and_goes_on() {
     let shown = fixture.client.topology("t").await.unwrap();
     assert_eq!((shown.summary.workers, shown.summary.workers_wanted, shown.summary.executors), (3, 3, 3));
     assert_eq!(shown.summary.scheduler, "Fully Scheduled");
+    assert_eq!(shown.graph.components[0].executors, 2);
     assert!(record(&board, &id).await.started);
 }
 
