@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_state::records::{self, EpochMs, KillStep, RebalanceStep, Status};
+use cluster_state::records::{self, EpochMs, KillStep, RebalanceStep, Rebalanced, Status};
 use nimbus_api::cluster::{Cluster, MachineSummary, NimbusSummary};
 use nimbus_api::machine::{SlotState, SlotWorker};
 use nimbus_api::topology::{Executor, StatusWord, Topology, TopologySummary, Worker};
@@ -271,7 +271,10 @@ impl Process {
         troubles.extend(self.why_broken(topology));
         Topology {
             summary: self.summary(id, topology),
-            graph: graph.map_or_else(|| empty_graph(topology.record.name.as_str()), |graph| hidden_graph(&graph.graph)),
+            graph: graph.map_or_else(
+                || empty_graph(topology.record.name.as_str()),
+                |graph| shown_graph(&graph.graph, &topology.record.rebalanced),
+            ),
             configuration: hidden(&configuration),
             workers,
             executors,
@@ -335,10 +338,14 @@ fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
     is_series && report.uptime_us / 1000 < LATELY_MS
 }
 
-fn hidden_graph(graph: &Graph) -> Graph {
+/// A graph without its secrets, and with the executors that rebalances gave its components.
+fn shown_graph(graph: &Graph, rebalanced: &Rebalanced) -> Graph {
     let mut graph = Graph { config: hidden(&graph.config), ..graph.clone() };
     for component in &mut graph.components {
         component.config = hidden(&component.config);
+        if let Some(executors) = rebalanced.executors.get(&component.name) {
+            component.executors = *executors as usize;
+        }
     }
     graph
 }

@@ -427,6 +427,7 @@ impl Process {
                     components: topology.components(),
                     // What is broken keeps what it has.
                     leaving: topology.is_killed() || topology.graph.is_err() || topology.plan_unreadable.is_some(),
+                    ended: lifecycle::has_ended(&topology.record.status),
                     // A new leader first hears what there is.
                     anew: topology.is_switching() && inputs.2,
                     plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),

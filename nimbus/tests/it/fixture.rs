@@ -207,6 +207,11 @@ impl Machine {
         Machine { id, client, board, slots, number: 0, stage: Stage::Ready, drained: false, keeps: Vec::new() }
     }
 
+    /// From now on it reports to this one.
+    pub(crate) fn nimbus_is(&mut self, fixture: &Fixture) {
+        self.client = fixture.client.clone();
+    }
+
     /// What it has by the plans that are there.
     pub(crate) async fn report(&mut self) -> MachineReport {
         self.number += 1;

@@ -37,12 +37,11 @@ fn more_workers_fewer_and_other_executors_lose_and_replay_nothing() {
         let cluster = several(1, &[zookeeper.address()], 3, &[]).await?;
         let folder = cluster.submit_fault("fault", 2, LINES, 1000)?;
         reaches(&cluster, &folder, 1000).await?;
-        let changes: [(&[&str], usize, usize); 5] = [
+        let changes: [(&[&str], usize, usize); 4] = [
             (&["-n", "4"], 4, 4),
             (&["-e", "write=2"], 4, 2),
             (&["-n", "1", "-e", "write=1"], 1, 1),
             (&["-n", "6", "-e", "write=4", "-e", "split=1"], 6, 4),
-            (&[], 6, 4),
         ];
         for (flags, workers, writers) in changes {
             let before = cluster.topology("fault").await?;
@@ -55,6 +54,17 @@ fn more_workers_fewer_and_other_executors_lose_and_replay_nothing() {
             ensure!(executors(&after, "write") == writers, "{flags:?}: {:?}", after.executors);
             reaches(&cluster, &folder, Evidence::progress(&folder) + 1000).await?;
         }
+        // What is dealt as it was goes on where it was.
+        let (before, pids) = (cluster.topology("fault").await?, cluster.pids("fault").await?);
+        cluster.storm(&["rebalance", "fault"])?;
+        let after = cluster
+            .wait("it is rebalanced", async |cluster| {
+                let topology = cluster.topology("fault").await.ok()?;
+                (topology.summary.status == before.summary.status).then_some(topology)
+            })
+            .await?;
+        ensure!(after.summary.plan == before.summary.plan, "{:?}", after.summary);
+        ensure!(cluster.pids("fault").await? == pids, "a worker was started anew");
         let evidence = completes(&cluster, &folder, LINES).await?;
         let problems = evidence.problems(LINES);
         ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
