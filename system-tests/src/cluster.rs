@@ -318,7 +318,7 @@ impl Cluster {
                 let supervisors = cluster.daemons.iter().filter(|(name, daemon)| {
                     daemon.child.is_some() && (name.starts_with("supervisor") || *name == "standalone")
                 });
-                let available = summary.machines.iter().filter(|machine| machine.available && !machine.dead);
+                let available = summary.machines.iter().filter(|one| (one.available || one.drained) && !one.dead);
                 let are_there = name.starts_with("nimbus") || available.count() >= supervisors.count();
                 (leads && is_counted && are_there).then_some(())
             })
