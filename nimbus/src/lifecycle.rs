@@ -17,6 +17,7 @@
 //! killed; deadlines are wall-clock times in the record, so a new leader goes on where the last one was.
 
 use cluster_state::records::{EpochMs, KillStep, RebalanceStep, Rebalanced, Status, Topology};
+use mutations::Mutation;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::Spouts;
@@ -125,7 +126,9 @@ pub fn next(topology: &Topology, holds: PlanVersion, event: &Event, now_ms: Epoc
         (Event::Drained, Status::Killed { step: Draining, wait_ms, deadline_ms }) => {
             remove_plan(topology, *wait_ms, *deadline_ms)
         }
-        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms }) if *deadline_ms <= now_ms => {
+        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms })
+            if *deadline_ms <= now_ms || mutations::on(Mutation::DrainCutShort) =>
+        {
             remove_plan(topology, *wait_ms, *deadline_ms)
         }
         (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms })
@@ -282,6 +285,7 @@ fn fatal_reason(fatal: &Fatal) -> String {
 pub fn spouts(topology: &Topology) -> Spouts {
     match (&topology.status, topology.started) {
         (Status::Active, true) => Spouts::Active,
+        (Status::Active, false) if mutations::on(Mutation::SpoutsActivatedTooEarly) => Spouts::Active,
         _ => Spouts::Inactive,
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mutations::Mutation;
 use nimbus_api::machine::SlotWorker;
 use worker_api::ids::{Life, Port, SupervisorId, TopologyId, WorkerIndex};
 
@@ -52,7 +53,9 @@ impl Machines {
 
     /// Listening begins anew: leading began, or the session or the store was lost, or is back.
     pub fn listen_anew(&mut self, now_ms: u64) {
-        self.listening_since_ms = now_ms;
+        if !mutations::on(Mutation::GraceFromProcessStart) {
+            self.listening_since_ms = now_ms;
+        }
         self.now_ms = now_ms;
     }
 
@@ -206,8 +209,9 @@ impl FailingWorkers {
 
 /// Whether the last ends of a slot's worker make a series. Their times are all of the machine's clock.
 fn is_series(worker: &SlotWorker) -> bool {
-    let Some(first) = worker.ends.len().checked_sub(SERIES_ENDS) else { return false };
-    let last = &worker.ends[first..];
+    let ends = worker.failures();
+    let Some(first) = ends.len().checked_sub(SERIES_ENDS) else { return false };
+    let last = &ends[first..];
     let (Some(first), Some(newest)) = (last.first(), last.last()) else { return false };
     last.iter().all(|end| end.lived_ms < SHORT_LIFE_MS) && newest.ended_ms.saturating_sub(first.ended_ms) <= SERIES_MS
 }
@@ -350,6 +354,7 @@ mod tests {
             ended_ms: ended * 1000,
             lived_ms: lived * 1000,
             cause: "exited with code 1".to_owned(),
+            planned: false,
             last_lines: Vec::new(),
             last_report: None,
         };
@@ -412,6 +417,9 @@ mod tests {
         assert!(failing(&worker(now, &[&[(0, 900)], &SERIES[..]].concat())), "what was before does not count");
         assert!(failing(&alive(worker(now, &SERIES), 59)));
         assert!(!failing(&alive(worker(now, &SERIES), 60)), "it lives");
+        let mut planned = worker(now, &SERIES);
+        planned.ends[2].planned = true;
+        assert!(!failing(&planned), "with a new plan it begins anew");
     }
 
     #[test]

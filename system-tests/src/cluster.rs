@@ -19,8 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take before a test gives up on it: far above what it should take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up on it: far above what it should take on a busy machine, and above the minute
+/// between two looks for old logs.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where test ports lie: below those that the kernel gives to connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -109,6 +110,8 @@ pub struct Daemon {
     arguments: Vec<String>,
     /// Its `storm.yaml` lies here, and its output.
     pub folder: PathBuf,
+    /// Variables that it is started with, beside those of the test.
+    pub environment: BTreeMap<&'static str, &'static str>,
     child: Option<Child>,
 }
 
@@ -124,6 +127,7 @@ impl Daemon {
         let output = OpenOptions::new().create(true).append(true).open(self.folder.join("output.log"))?;
         let child = Command::new(&executables()?.storm)
             .args(&self.arguments)
+            .envs(&self.environment)
             .env("STORM_CONF_DIR", &self.folder)
             .env("HOME", &self.folder)
             .current_dir(&self.folder)
@@ -273,7 +277,7 @@ impl Cluster {
         let yaml: String = conf.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         fs::write(folder.join("storm.yaml"), yaml)?;
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, child: None });
+        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, environment: BTreeMap::new(), child: None });
         Ok(())
     }
 

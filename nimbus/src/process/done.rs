@@ -76,6 +76,7 @@ impl Process {
                 self.changed(id, result);
             }
             Done::Removed(id, result) => self.removed(id, result),
+            Done::Refused => {}
             Done::Planned(id, plan, result) => self.planned(id, plan, result),
             Done::Drained(records, result) => {
                 if let (Ok(()), Some(known)) = (&result, &mut self.known) {
@@ -254,7 +255,6 @@ impl Process {
             self.plans.remove(&id);
             self.observed.forget(&id);
             self.wishes.forget(&id);
-            self.blobs.release(&id);
             self.scheduling_is_due = true;
             if let Asker::Command(reply) = std::mem::replace(&mut self.asker, Asker::None) {
                 let _ = reply.send(summary);

@@ -14,15 +14,15 @@ use nimbus_api::cluster::MachineSummary;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted, name_is_taken};
 use nimbus_api::topology::TopologySummary;
+use seam::Seam;
 use topology_api::config::TopologySettings;
 use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use super::{Asker, Command, Done, LONGEST_WAIT, NotSubmitted, Process, Reply, Request, not_alive};
 use crate::blobs::{Blobs, missing};
-use crate::clock::epoch_ms;
 use crate::knowledge::{KnownGraph, KnownTopology, daemons, load, uses};
-use crate::leadership::{elect, random_bytes};
+use crate::leadership::elect;
 use crate::lifecycle::{self, Change, Event};
 use crate::liveness::MachineState;
 use crate::observed::is_usable;
@@ -39,9 +39,12 @@ impl Process {
         }
         if self.election_is_due {
             self.election_is_due = false;
-            let (board, me, session) = (Arc::clone(&self.board), self.me.clone(), self.session);
+            let (board, me, session, seam) =
+                (Arc::clone(&self.board), self.me.clone(), self.session, self.seam.clone());
             let held = self.token().cloned();
-            return Some(Box::pin(async move { Done::Elected(session, elect(&board, &me, held.as_ref()).await) }));
+            return Some(Box::pin(
+                async move { Done::Elected(session, elect(&board, &me, held.as_ref(), &seam).await) },
+            ));
         }
         let token = self.token()?.clone();
         let board = Arc::clone(&self.board);
@@ -121,18 +124,23 @@ impl Process {
         match self.checked(submission) {
             Err(failure) => {
                 if self.known.is_some() {
-                    self.blobs.refused(&named);
+                    let blobs = Arc::clone(&self.blobs);
+                    return Some(Box::pin(async move {
+                        blobs.refused(&named).await;
+                        let _ = reply.send(Err(failure));
+                        Done::Refused
+                    }));
                 }
                 let _ = reply.send(Err(failure));
                 None
             }
             Ok((submission, checked, count)) => {
                 self.asker = Asker::Submit(checked.warnings, reply);
-                let (blobs, writer) = (Arc::clone(&self.blobs), writer.clone());
+                let (blobs, writer, seam) = (Arc::clone(&self.blobs), writer.clone(), self.seam.clone());
                 let settings = checked.settings;
-                Some(Box::pin(
-                    async move { Done::Submitted(store(&blobs, &writer, submission, settings, count).await) },
-                ))
+                Some(Box::pin(async move {
+                    Done::Submitted(store(&blobs, &writer, submission, settings, count, &seam).await)
+                }))
             }
         }
     }
@@ -200,7 +208,7 @@ impl Process {
                 Command::Rebalance(rebalance) => self.rebalance(topology, &rebalance)?,
                 Command::Kill(Kill { wait_secs }) => Event::Kill { wait_ms: wait_ms(wait_secs, topology) },
             };
-            Ok((id, lifecycle::next(&topology.record, topology.plan_version(), &event, epoch_ms())?))
+            Ok((id, lifecycle::next(&topology.record, topology.plan_version(), &event, self.clock.epoch_ms())?))
         });
         match change {
             Err(failure) => {
@@ -256,7 +264,7 @@ impl Process {
         }
         let writer = writer.clone();
         let work: BoxFuture<'static, Done> = if drained {
-            let since_ms = epoch_ms();
+            let since_ms = self.clock.epoch_ms();
             let record = |id: &SupervisorId| records::Drained { id: id.clone(), host: self.machine(id).host, since_ms };
             let records: Vec<records::Drained> = changes.iter().map(record).collect();
             Box::pin(async move {
@@ -309,7 +317,7 @@ impl Process {
     /// What follows from what happens by itself.
     fn moves_on(&mut self, id: &TopologyId, event: &Event, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
         let topology = self.known.as_ref()?.topologies.get(id)?;
-        match lifecycle::next(&topology.record, topology.plan_version(), event, epoch_ms()) {
+        match lifecycle::next(&topology.record, topology.plan_version(), event, self.clock.epoch_ms()) {
             Ok(Change::Nothing) => None,
             Ok(change) => self.change(id.clone(), change, writer),
             Err(refused) => {
@@ -335,8 +343,12 @@ impl Process {
             (Change::RemoveRecords, before) => {
                 let unreadable = known.unreadable.get(&id).map(|topology| topology.name.clone());
                 let name = before.map(|before| before.name).or(unreadable);
+                let blobs = Arc::clone(&self.blobs);
                 Some(Box::pin(async move {
                     let written = writer.remove(&id, name.as_ref()).await;
+                    if written.is_ok() {
+                        blobs.release(&id).await;
+                    }
                     Done::Removed(id, written)
                 }))
             }
@@ -442,17 +454,21 @@ async fn store(
     submission: Submission,
     settings: TopologySettings,
     count: u64,
+    seam: &Seam,
 ) -> Result<Box<(records::Topology, KnownGraph)>, NotSubmitted> {
     let named = named(&submission);
     let json = serde_json::to_vec(&submission.described.graph).expect("a graph has string keys");
     let bytes = json.len() as u64;
-    let hash = blobs.keep(json.into()).await.map_err(|failure| {
-        blobs.refused(&named);
-        NotSubmitted::Failure(failure)
-    })?;
+    let hash = match blobs.keep(json.into()).await {
+        Ok(hash) => hash,
+        Err(failure) => {
+            blobs.refused(&named).await;
+            return Err(NotSubmitted::Failure(failure));
+        }
+    };
     let graph = FileBlob { bytes, hash };
     let of = |hash: BlobHash| FileBlob { bytes: blobs.complete(&hash).unwrap_or(0), hash };
-    let now_ms = epoch_ms();
+    let now_ms = seam.epoch_ms();
     let record = records::Topology {
         id: TopologyId::of(&submission.name, count, now_ms / 1000),
         name: submission.name,
@@ -467,7 +483,7 @@ async fn store(
         rebalanced: Rebalanced::default(),
         status: Status::Active,
     };
-    match store_record(blobs, writer, &record, count).await {
+    match store_record(blobs, writer, &record, Secret::new(seam.random_key()), count).await {
         Ok(()) => {
             blobs.unpin(&uses(&record));
             Ok(Box::new((record, KnownGraph::new(submission.described.graph, settings))))
@@ -475,13 +491,13 @@ async fn store(
         Err(failed) => {
             // Its graph was made here, and is of no use to anybody else.
             blobs.unpin(&vec![(record.graph.hash, String::new())]);
-            blobs.release(&record.id);
+            blobs.release(&record.id).await;
             // What the cluster state did not take may be submitted again as it is.
             if matches!(
                 failed,
                 NotSubmitted::Failure(_) | NotSubmitted::Write(WriteError::Store(StoreError::TooLong { .. }))
             ) {
-                blobs.refused(&named);
+                blobs.refused(&named).await;
             }
             Err(failed)
         }
@@ -497,6 +513,7 @@ async fn store_record(
     blobs: &Arc<Blobs>,
     writer: &Writer,
     record: &records::Topology,
+    secret: Secret,
     count: u64,
 ) -> Result<(), NotSubmitted> {
     let used = uses(record);
@@ -506,8 +523,7 @@ async fn store_record(
             .map_err(|failure| NotSubmitted::Failure(Failure { message: format!("{what}: {failure}"), ..failure }))?;
     }
     blobs.reserve(&record.id, &used).map_err(|hash| NotSubmitted::Failure(missing(&hash)))?;
-    let secret = random_bytes().map_err(|why| NotSubmitted::Failure(FailureKind::Internal.with(why)))?;
-    writer.submit(record.clone(), Secret::new(secret), count).await.map_err(NotSubmitted::Write)
+    writer.submit(record.clone(), secret, count).await.map_err(NotSubmitted::Write)
 }
 
 /// How long a topology may drain: what its user says, or its message time-out.

@@ -17,10 +17,13 @@
 
 use std::time::Duration;
 
+use mutations::Mutation;
 use worker_api::answer::{Answer, GoneLife, Slot, Spouts};
 use worker_api::ids::{PlanVersion, WorkerIndex};
 use worker_api::plan::{Placement, Plan};
 use worker_api::report::{Fatal, Stage};
+
+use crate::surroundings::Event;
 
 /// How often it reports at least.
 const REPORT: Duration = Duration::from_secs(1);
@@ -35,33 +38,22 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// What it sees of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// All executors are prepared and all peers connected.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// The input of all executors has ended.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// No spout is asked and nothing is pending.
-    pub(super) drained: bool,
+    pub(crate) drained: bool,
     /// The first fatal error.
-    pub(super) fatal: Option<Fatal>,
+    pub(crate) fatal: Option<Fatal>,
     /// The latest plan that a peer has proved to run by and that is not known here.
-    pub(super) newer_plan: Option<PlanVersion>,
-}
-
-/// What happens to it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event {
-    /// An answer has come from the Supervisor.
-    Supervisor(Answer),
-    /// An answer has come from Nimbus.
-    Nimbus(Answer),
-    /// A signal asks for the end.
-    Signal,
+    pub(crate) newer_plan: Option<PlanVersion>,
 }
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Have the spouts asked.
     Activate,
     /// Have them asked no more.
@@ -84,18 +76,18 @@ pub(super) enum Effect {
 
 /// What a report says of the worker beside what it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) number: u64,
-    pub(super) placement: PlanVersion,
-    pub(super) stage: Stage,
-    pub(super) spouts: Spouts,
-    pub(super) drained: bool,
-    pub(super) fatal: Option<Fatal>,
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    pub(crate) placement: PlanVersion,
+    pub(crate) stage: Stage,
+    pub(crate) spouts: Spouts,
+    pub(crate) drained: bool,
+    pub(crate) fatal: Option<Fatal>,
 }
 
 /// The machine.
 #[derive(Debug)]
-pub(super) struct Control {
+pub(crate) struct Control {
     me: WorkerIndex,
     /// The plan that the worker was built by.
     plan: Plan,
@@ -119,7 +111,7 @@ pub(super) struct Control {
 
 impl Control {
     /// A worker that begins now. `spouts` is what they shall do as far as is known.
-    pub(super) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts) -> Self {
+    pub(crate) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts) -> Self {
         Control {
             me,
             plan: placement.plan.clone(),
@@ -137,7 +129,7 @@ impl Control {
     }
 
     /// One step: something has happened, or may have.
-    pub(super) fn step(&mut self, now: Duration, seen: &Seen, event: Option<Event>) -> Vec<Effect> {
+    pub(crate) fn step(&mut self, now: Duration, seen: &Seen, event: Option<Event>) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.was_ready |= seen.ready;
         match event {
@@ -161,7 +153,8 @@ impl Control {
             effects.push(Effect::Failed(fatal));
         }
         let goes_on = self.draining.is_none() && !self.failed;
-        let active = self.wanted == Spouts::Active && self.was_ready && goes_on;
+        let ready = self.was_ready || mutations::on(Mutation::SpoutsActivatedTooEarly);
+        let active = self.wanted == Spouts::Active && ready && goes_on;
         match self.spouts {
             Spouts::Inactive if active => effects.push(Effect::Activate),
             Spouts::Active if !active => effects.push(Effect::Deactivate),
@@ -169,14 +162,15 @@ impl Control {
         }
         self.spouts = if active { Spouts::Active } else { Spouts::Inactive };
         self.report(now, seen, &mut effects);
-        if self.draining.is_some_and(|until| seen.drained || now >= until) {
+        let cut = mutations::on(Mutation::DrainCutShort);
+        if self.draining.is_some_and(|until| seen.drained || now >= until || cut) {
             effects.push(Effect::Stop);
         }
         effects
     }
 
     /// When the next step is due, if nothing happens before.
-    pub(super) fn next_step(&self, now: Duration, seen: &Seen) -> Duration {
+    pub(crate) fn next_step(&self, now: Duration, seen: &Seen) -> Duration {
         let due = self.reported.as_ref().map_or(now, |(_, at)| *at + REPORT);
         let settled = self.was_ready && (self.spouts == Spouts::Active || seen.drained);
         match self.draining {
@@ -194,7 +188,10 @@ impl Control {
         let Answer { slot, spouts, placement, gone, .. } = answer;
         self.wanted = spouts;
         effects.extend(gone.into_iter().map(Effect::Gone));
-        if let Some(placement) = placement.filter(|placement| placement.version > self.placement) {
+        let later = |version| {
+            version > self.placement || (mutations::on(Mutation::OldPlanAccepted) && version < self.placement)
+        };
+        if let Some(placement) = placement.filter(|placement| later(placement.version)) {
             self.placement = placement.version;
             let own = |plan: &Plan| plan.slot(self.me).cloned();
             let tasks = |plan: &Plan| plan.workers.iter().map(|slot| slot.executors.clone()).collect::<Vec<_>>();
