@@ -340,6 +340,21 @@ impl Cluster {
         Ok(stdout)
     }
 
+    /// As [`Cluster::storm`], once more while it ends with 69: no Nimbus leads, or ZooKeeper was too slow for a busy machine.
+    ///
+    /// # Errors
+    /// As [`Cluster::storm`], and if it goes on for [`PATIENCE`].
+    pub async fn storm_once_led(&self, arguments: &[&str]) -> Result<String> {
+        let what = format!("a Nimbus leads for storm {}", arguments.join(" "));
+        let ended = self.wait(&what, async |cluster| match cluster.storm_output(arguments) {
+            Ok((69, ..)) => None,
+            ended => Some(ended),
+        });
+        let (status, stdout, stderr) = ended.await??;
+        ensure!(status == 0, "storm {} ended with {status}:\n{stdout}\n{stderr}", arguments.join(" "));
+        Ok(stdout)
+    }
+
     /// As [`Cluster::storm`], with exit code, standard output and standard error.
     ///
     /// # Errors

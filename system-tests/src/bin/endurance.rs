@@ -227,6 +227,11 @@ async fn empty_folder(options: &Options) -> Result<()> {
     cluster.daemon(&leads).kill()?;
     let begin = Instant::now();
     cluster.start(empty).await?;
+    cluster
+        .wait("the one without a disk leads", async |cluster| {
+            cluster.leader().await.filter(|leader| leader == empty).map(drop)
+        })
+        .await?;
     figure("it starts -> it leads", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     let own = only(&cluster, empty)?;
     let has_all = async || own.blobs().await.is_ok_and(|all| all.len() >= 2 && all.iter().all(|blob| blob.complete));

@@ -87,20 +87,20 @@ fn more_workers_fewer_and_other_executors_lose_and_replay_nothing() {
 fn an_inactive_topology_is_inactive_after_it_and_its_switch_survives_the_leader() {
     run(async || {
         let zookeeper = ZooKeeper::start()?;
-        let conf = [("storm.zookeeper.session.timeout", 2000.into())];
+        let conf = [("storm.zookeeper.session.timeout", 4000.into())];
         let mut cluster = several(2, &[zookeeper.address()], 2, &conf).await?;
         let folder = cluster.submit_fault("fault", 2, LINES, 1000)?;
         reaches(&cluster, &folder, 1000).await?;
-        cluster.storm(&["deactivate", "fault"])?;
+        cluster.storm_once_led(&["deactivate", "fault"]).await?;
         let before = cluster.topology("fault").await?;
         ensure!(before.summary.status == StatusWord::Inactive, "{:?}", before.summary);
-        cluster.storm(&["rebalance", "fault", "-n", "4"])?;
+        cluster.storm_once_led(&["rebalance", "fault", "-n", "4"]).await?;
         kill_leader(&mut cluster).await?;
         let after = switched(&cluster, &before).await?;
         ensure!(after.summary.plan > before.summary.plan, "{:?} {:?}", before.summary, after.summary);
         ensure!(after.workers.len() == 4, "{} workers", after.workers.len());
         ensure!(after.summary.reason == before.summary.reason, "{:?} {:?}", before.summary, after.summary);
-        cluster.storm(&["activate", "fault"])?;
+        cluster.storm_once_led(&["activate", "fault"]).await?;
         let evidence = completes(&cluster, &folder, LINES).await?;
         let problems = evidence.problems(LINES);
         ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
