@@ -57,6 +57,11 @@ impl Fixture {
         Fixture { folder, memory, session, nimbus, client }
     }
 
+    /// Starts another one on the same records, in a folder of its own.
+    pub(crate) async fn beside(&self) -> Fixture {
+        Fixture::go_on(tempfile::tempdir().unwrap(), self.memory.clone(), |_| {}).await
+    }
+
     /// Stops it and starts another one on the same folder and records.
     pub(crate) async fn restart(self) -> Fixture {
         let Fixture { folder, memory, nimbus, .. } = self;
