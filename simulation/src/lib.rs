@@ -4,4 +4,8 @@
 //! Not here: real processes (`system-tests`). Invariant: a run depends on its seed alone, to the last byte of its log.
 #![forbid(unsafe_code)]
 
+// The macros write paths that begin with `::storm`, the crate that users depend on.
+extern crate topology_api as storm;
+
 pub mod oracle;
+pub mod workload;

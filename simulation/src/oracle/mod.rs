@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use topology_api::ids::TaskId;
 use worker::process::WorkerReport;
 use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
 
@@ -21,26 +22,118 @@ pub struct SourceTuple {
 /// What happens in a run, and an invariant may speak of.
 #[derive(Clone, Debug)]
 pub enum Observation {
-    /// A spout has emitted a root; `attempt` counts from 1.
-    Emitted { topology: TopologyId, tuple: SourceTuple, attempt: u32 },
+    /// A bolt's task was prepared.
+    Prepared {
+        /// Its topology.
+        topology: TopologyId,
+        /// The task.
+        task: TaskId,
+        /// The worker that runs it, and which life of it.
+        by: (WorkerIndex, Life),
+    },
+    /// A spout has emitted a root.
+    Emitted {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// How often the source has given it, from 1; no two spouts give one attempt.
+        attempt: u32,
+        /// The worker that runs the spout, and which life of it.
+        by: (WorkerIndex, Life),
+    },
     /// Its effect, one of as many as it should have, has reached a sink.
-    Effect { topology: TopologyId, tuple: SourceTuple, index: u32 },
+    Effect {
+        /// Its topology.
+        topology: TopologyId,
+        /// Of which tuple.
+        tuple: SourceTuple,
+        /// Of which attempt.
+        attempt: u32,
+        /// Which of its effects, from 0.
+        index: u32,
+    },
     /// The spout has heard that it is acked.
-    Acked { topology: TopologyId, tuple: SourceTuple, attempt: u32 },
+    Acked {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// Which attempt.
+        attempt: u32,
+    },
     /// The spout has heard that it failed.
-    Failed { topology: TopologyId, tuple: SourceTuple, attempt: u32, reason: String },
-    /// A value of the cluster state was written (`None`: removed), by a writer whose session had this number.
-    Recorded { writer: String, path: String, value: Option<Vec<u8>> },
+    Failed {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A value of the cluster state was written or removed: one of these for each step of a transaction, in its order.
+    Recorded {
+        /// Whose session did it; empty if a session's end did.
+        writer: String,
+        /// Where.
+        path: String,
+        /// The record's bytes; `None` if it was removed.
+        value: Option<Vec<u8>>,
+    },
     /// A worker's process has begun.
-    WorkerStarted { topology: TopologyId, worker: WorkerIndex, life: Life, machine: SupervisorId, port: Port },
-    /// It has ended; `report` is what it had counted at its last breath.
-    WorkerEnded { topology: TopologyId, worker: WorkerIndex, life: Life, in_order: bool, report: Box<WorkerReport> },
+    WorkerStarted {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it.
+        worker: WorkerIndex,
+        /// Which life.
+        life: Life,
+        /// On which machine.
+        machine: SupervisorId,
+        /// In which slot.
+        port: Port,
+    },
+    /// It has ended.
+    WorkerEnded {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it.
+        worker: WorkerIndex,
+        /// Which life.
+        life: Life,
+        /// Whether it ended by itself, and not by a kill or a crash.
+        in_order: bool,
+        /// What it had counted at its last breath.
+        report: Box<WorkerReport>,
+    },
     /// A worker's link has accepted this life of a peer.
-    Accepted { topology: TopologyId, by: (WorkerIndex, Life), peer: (WorkerIndex, Life) },
-    /// A topology was submitted, and the submitter was told so; its sources, with how many effects a tuple has.
-    Submitted { topology: TopologyId, effects: u32 },
+    Accepted {
+        /// Their topology.
+        topology: TopologyId,
+        /// Who has accepted.
+        by: (WorkerIndex, Life),
+        /// Whom.
+        peer: (WorkerIndex, Life),
+    },
+    /// A topology was submitted, and the submitter was told so.
+    Submitted {
+        /// Which.
+        topology: TopologyId,
+        /// How many effects a tuple of its sources has.
+        effects: u32,
+    },
     /// A kill of it was answered.
-    Killed { topology: TopologyId },
+    Killed {
+        /// Which.
+        topology: TopologyId,
+    },
+    /// The clock on the wall of a machine or a Nimbus was set.
+    ClockJumped {
+        /// Its name.
+        machine: String,
+    },
     /// From now on nothing is disturbed any more.
     FaultsStop,
 }
@@ -56,6 +149,8 @@ pub struct Settled {
     pub blobs: BTreeMap<String, BTreeSet<String>>,
     /// Folders and files of workers on machines.
     pub folders: BTreeMap<SupervisorId, BTreeSet<String>>,
+    /// Nimbuses and Supervisors that live, by their ids.
+    pub daemons: BTreeSet<String>,
     /// Worker processes that live, by machine.
     pub processes: BTreeMap<SupervisorId, BTreeSet<(TopologyId, WorkerIndex, Life)>>,
 }
@@ -86,7 +181,7 @@ pub struct Violation {
 }
 
 /// Something that must hold.
-pub trait Invariant {
+pub trait Invariant: Send {
     /// Hears what happens, `at` on the virtual clock.
     ///
     /// # Errors
