@@ -54,6 +54,11 @@ impl MachineDisk {
         state.most = is_full.then_some(state.bytes);
     }
 
+    /// Whether it takes no byte more.
+    pub fn is_full(&self) -> bool {
+        lock(&self.state).most.is_some()
+    }
+
     /// The machine falls: what was not synced is gone.
     pub fn fall(&self) {
         let mut state = lock(&self.state);

@@ -15,9 +15,6 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// Most bytes that are kept; what comes later is counted, and not written.
 pub const LOG_BYTES: usize = 256 << 20;
 
-/// A panic with this in its words was ordered by a fault of the run: it is no bug.
-pub const ORDERED_PANIC: &str = "ordered by the simulation";
-
 /// The log of a run; a cheap clone.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
@@ -129,10 +126,9 @@ pub(crate) fn note_panics() {
     PANICS.set(Some(Vec::new()));
 }
 
-/// Panics so far that nobody ordered; they are forgotten.
+/// Panics so far, which are forgotten then. Those that components are ordered to are none: they go round the hook.
 pub(crate) fn take_panics() -> Vec<String> {
-    let all = PANICS.with(|panics| panics.borrow_mut().as_mut().map(std::mem::take)).unwrap_or_default();
-    all.into_iter().filter(|panic| !panic.contains(ORDERED_PANIC)).collect()
+    PANICS.with(|panics| panics.borrow_mut().as_mut().map(std::mem::take)).unwrap_or_default()
 }
 
 /// Has panics in this thread printed again.
