@@ -23,7 +23,7 @@ use seam::disk::Disk;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use worker_api::ids::BlobHash;
 
 use crate::folder::{Folder, in_words};
@@ -94,8 +94,17 @@ impl Blobs {
                 self.under_way.insert(hash.clone(), task);
             }
         }
-        while self.tasks.try_join_next().is_some() {}
         all
+    }
+
+    /// Ends what is under way; what came stays.
+    pub(crate) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// The next task that has ended, of those under way; `None` at once if there are none. Cancel-safe.
+    pub(crate) async fn next_ended(&mut self) -> Option<Result<(), JoinError>> {
+        self.tasks.join_next().await
     }
 
     /// To be told what [`Fetched`] said.

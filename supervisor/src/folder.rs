@@ -43,7 +43,7 @@ pub(crate) struct SlotRecord {
     pub(crate) of: Option<Assignment>,
     /// How its last lives ended, oldest first.
     pub(crate) ends: Vec<WorkerEnd>,
-    /// How many of them there were.
+    /// How many of them there were, but those that were planned.
     pub(crate) restarts: u64,
 }
 
@@ -67,10 +67,10 @@ impl SlotRecord {
     /// After an end.
     pub(crate) fn end(&mut self, end: WorkerEnd) {
         self.resident = None;
+        self.restarts += u64::from(!end.planned);
         self.ends.push(end);
         let surplus = self.ends.len().saturating_sub(KEPT_ENDS);
         self.ends.drain(..surplus);
-        self.restarts += 1;
     }
 
     /// Nothing of its last worker needs to be known.
@@ -376,6 +376,7 @@ mod tests {
             ended_ms: 1_700_000_000_000,
             lived_ms: 20,
             cause: "killed by SIGKILL".to_owned(),
+            planned: false,
             last_lines: vec!["last".to_owned()],
             last_report: None,
         }
@@ -418,6 +419,9 @@ mod tests {
         }
         let kept: Vec<u64> = record.ends.iter().map(|end| end.incarnation.0).collect();
         assert_eq!((kept, record.restarts), ((3..=12).collect(), 12));
+        record.begin(resident("words-1-1", 13));
+        record.end(WorkerEnd { planned: true, ..end(13) });
+        assert_eq!((record.ends.len(), record.restarts), (10, 12));
         record.begin(resident("other-1-1", 13));
         assert_eq!((record.ends.len(), record.restarts, record.incarnation), (0, 0, Incarnation(13)));
         record.forget();

@@ -92,6 +92,8 @@ pub struct Supervisor {
     id: SupervisorId,
     stop: oneshot::Sender<()>,
     running: Task<()>,
+    /// Closed when it has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Supervisor {
@@ -164,20 +166,48 @@ impl Supervisor {
         let machine = seam.on_disk(make).await.map_err(SupervisorError)?;
         let follower = Follower { board, record, seen: seen_sender, look };
         let beside = seam.clone();
+        let (alive, ended) = watch::channel(());
         let running = seam.spawn(async move {
+            // Dropped with this task, however it ends.
+            let _alive = alive;
             let mut tasks = JoinSet::new();
-            tasks.spawn(beside.gated(follower.run()));
-            tasks.spawn(beside.gated(host.serve(Connections::new(incoming_sender))));
+            let follower = tasks.spawn(beside.gated(follower.run())).id();
+            let accept = tasks.spawn(beside.gated(host.serve(Connections::new(incoming_sender)))).id();
             tasks.spawn(beside.gated(reporting::run(host, reports_made, answers_sender)));
-            machine.run(Inputs { stop: stopped, seen, incoming, fetched, answers }).await;
+            let broken = tokio::select! {
+                biased;
+                () = machine.run(Inputs { stop: stopped, seen, incoming, fetched, answers }) => None,
+                ended = tasks.join_next_with_id() => ended,
+            };
+            if let Some(broken) = broken {
+                let (id, why) = match broken {
+                    Ok((id, ())) => (id, "it returned".to_owned()),
+                    Err(error) => (error.id(), error.to_string()),
+                };
+                let what = match id {
+                    id if id == follower => "follows the cluster state",
+                    id if id == accept => "takes workers' connections",
+                    _ => "reports to Nimbus",
+                };
+                tracing::error!(
+                    "the task that {what} has broken off, so this Supervisor ends; its workers go on: {why}"
+                );
+            }
             tasks.shutdown().await;
         });
-        Ok(Supervisor { id, stop, running })
+        Ok(Supervisor { id, stop, running, ended })
     }
 
     /// Who it is: made at its first start, kept in its folder.
     pub fn id(&self) -> &SupervisorId {
         &self.id
+    }
+
+    /// Waits until it has ended without being told to, which is a fault of ours that its log names: its process should end too, so
+    /// that another Supervisor can follow. Cancel-safe.
+    pub async fn failed(&mut self) {
+        // Nothing is ever said by it.
+        while self.ended.changed().await.is_ok() {}
     }
 
     /// Ends; its workers keep running. Returns when its folder may be used by another.

@@ -20,7 +20,7 @@ use cluster_state::board::Board;
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState, SlotWorker, WorkerEnd};
 use seam::Seam;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use worker_api::answer::{ANSWER_FORMAT, Answer, GoneLife, Slot as SlotWord, Spouts};
 use worker_api::ids::{BlobHash, Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
@@ -214,8 +214,10 @@ impl Machine {
                 }
                 Some(launched) = self.launches.join_next() => match launched {
                     Ok((port, resident, result)) => self.launched(port, &resident, result).await,
-                    Err(error) => tracing::error!("a start was broken off: {error}"),
+                    // What came of its start nobody knows but the slot's lock, which the next Supervisor looks at.
+                    Err(error) => broken(error),
                 },
+                Some(ended) = self.blobs.next_ended() => ended.unwrap_or_else(broken),
                 Some(fetched) = inputs.fetched.recv() => self.fetched(fetched).await,
                 Ok(()) = inputs.seen.changed() => {
                     let seen = inputs.seen.borrow_and_update().clone();
@@ -253,6 +255,9 @@ impl Machine {
                 self.reports.send_replace(Some(Arc::new(report)));
             }
         }
+        // They have the host, and with it the folder.
+        self.launches.shutdown().await;
+        self.blobs.stop().await;
         let last = |(port, place): (&Port, &Place)| Some((*port, place.report.clone()?));
         let last: Vec<_> = self.places.iter().filter_map(last).collect();
         let folder = self.folder.clone();
@@ -678,7 +683,7 @@ impl Machine {
         }
     }
 
-    async fn ended(&mut self, port: Port, Ended { resident, verdict, end, lived }: Ended) {
+    async fn ended(&mut self, port: Port, Ended { resident, verdict, planned, end, lived }: Ended) {
         self.urgent = true;
         let Some(place) = self.places.get_mut(&port) else { return };
         place.peer = None;
@@ -694,13 +699,13 @@ impl Machine {
         };
         let Some(place) = self.places.get_mut(&port) else { return };
         let what = called(port, &resident);
-        match place.slot.wanted() == Some(&resident.of) {
-            true => tracing::warn!("{what}, has ended: {cause}"),
-            false => tracing::info!("{what}, has ended: {cause}"),
+        match planned {
+            true => tracing::info!("{what}, has ended as planned: {cause}"),
+            false => tracing::warn!("{what}, has ended: {cause}"),
         }
         let lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
         let incarnation = resident.incarnation;
-        place.record.end(WorkerEnd { incarnation, ended_ms, lived_ms, cause, last_lines, last_report });
+        place.record.end(WorkerEnd { incarnation, ended_ms, lived_ms, cause, planned, last_lines, last_report });
         let (folder, record) = (self.folder.clone(), place.record.clone());
         self.is_gone(&resident.of.topology, resident.of.worker, resident.life());
         if let Err(why) = self.seam.on_disk(move || folder.write_slot_record(port, &record)).await {
@@ -806,6 +811,13 @@ fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotRepor
         }
     });
     SlotReport { state, worker }
+}
+
+/// A task broke off that others wait for: so does this one, and with it the Supervisor.
+fn broken(error: JoinError) {
+    if let Ok(panic) = error.try_into_panic() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// What one is told that has no slot here.

@@ -115,7 +115,11 @@ pub(crate) async fn serve(listener: Arc<UnixListener>, workers: Connections) {
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!("a connection to the Supervisor's socket has broken off: {error}");
+            }
+        }
         let workers = workers.clone();
         connections.spawn(async move {
             if let Err(why) = connection(stream, &workers).await {
