@@ -659,8 +659,8 @@ async fn talk(machine: Machine, port: Port, mut reports: watch::Receiver<Option<
     loop {
         let mut socket_changed = std::pin::pin!(machine.0.changed.notified());
         socket_changed.as_mut().enable();
-        let socket = lock(&machine.0.state).socket.clone().filter(|_| machine.daemon().is_some());
-        let Some(socket) = socket else {
+        let socket = lock(&machine.0.state).socket.clone();
+        let Some(socket) = socket.filter(|_| machine.daemon().is_some()) else {
             socket_changed.await;
             sleep(machine.0.world.random_ms(0..200)).await;
             continue;
