@@ -36,6 +36,8 @@ enum Verb {
     List(verbs::list::List),
     /// Kill topologies: their spouts stop, what is pending may finish, then all of them goes
     Kill(verbs::kill::Kill),
+    /// Deal a topology's executors anew: other workers, other parallelism, machines that have come since
+    Rebalance(verbs::rebalance::Rebalance),
     /// Have a topology's spouts asked for tuples again
     Activate(verbs::activate::Activate),
     /// Have a topology's spouts no longer asked for tuples
@@ -50,6 +52,8 @@ enum Verb {
     Ui(verbs::ui::UiVerb),
     /// Run a whole cluster on this machine: Nimbus, a Supervisor and the UI in one process, without ZooKeeper
     Standalone(verbs::standalone::Standalone),
+    /// Look after machines: list them, empty one for maintenance
+    Admin(verbs::admin::Admin),
     /// Look at what Nimbus keeps of topologies: executables and files
     Blobstore(verbs::blobstore::Blobstore),
     /// Print the value that a configuration key has on this machine
@@ -83,6 +87,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Local(verb) => verb.run(),
         Verb::List(verb) => verb.run(),
         Verb::Kill(verb) => verb.run(),
+        Verb::Rebalance(verb) => verb.run(),
         Verb::Activate(verb) => verb.run(),
         Verb::Deactivate(verb) => verb.run(),
         Verb::GetErrors(verb) => verb.run(),
@@ -90,6 +95,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Supervisor(verb) => verb.run(),
         Verb::Ui(verb) => verb.run(),
         Verb::Standalone(verb) => verb.run(),
+        Verb::Admin(verb) => verb.run(),
         Verb::Blobstore(verb) => verb.run(),
         Verb::Localconfvalue(verb) => verb.run(),
         Verb::Remoteconfvalue(verb) => verb.run(),
@@ -122,6 +128,11 @@ impl ConfigFlags {
     /// If something in it is wrong.
     pub(crate) fn read(&self) -> Result<Configuration, Refusal> {
         read(&Flags { file: self.config.clone(), over: Vec::new(), assignments: self.assignments.clone() })
+    }
+
+    /// The keys that `-c` sets.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.assignments.iter().map(|assignment| assignment.split('=').next().unwrap_or_default().trim())
     }
 
     /// Who is asked: the Nimbuses of the configuration.

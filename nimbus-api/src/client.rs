@@ -114,7 +114,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn topology(&self, name_or_id: &str) -> Result<Topology, ClientError> {
-        self.get(&format!("/v1/topologies/{}", segment(name_or_id)?)).await
+        self.get(&format!("/v1/topologies/{}", segment("topology", name_or_id)?)).await
     }
 
     /// `POST /v1/topologies`.
@@ -130,7 +130,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn activate(&self, name_or_id: &str) -> Result<TopologySummary, ClientError> {
-        self.post(&format!("/v1/topologies/{}/activate", segment(name_or_id)?), &()).await
+        self.post(&format!("/v1/topologies/{}/activate", segment("topology", name_or_id)?), &()).await
     }
 
     /// `POST /v1/topologies/ID/deactivate`.
@@ -138,7 +138,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn deactivate(&self, name_or_id: &str) -> Result<TopologySummary, ClientError> {
-        self.post(&format!("/v1/topologies/{}/deactivate", segment(name_or_id)?), &()).await
+        self.post(&format!("/v1/topologies/{}/deactivate", segment("topology", name_or_id)?), &()).await
     }
 
     /// `POST /v1/topologies/ID/kill`.
@@ -146,7 +146,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn kill(&self, name_or_id: &str, kill: Kill) -> Result<TopologySummary, ClientError> {
-        self.post(&format!("/v1/topologies/{}/kill", segment(name_or_id)?), &kill).await
+        self.post(&format!("/v1/topologies/{}/kill", segment("topology", name_or_id)?), &kill).await
     }
 
     /// `POST /v1/topologies/ID/rebalance`.
@@ -154,7 +154,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn rebalance(&self, name_or_id: &str, rebalance: &Rebalance) -> Result<TopologySummary, ClientError> {
-        self.post(&format!("/v1/topologies/{}/rebalance", segment(name_or_id)?), rebalance).await
+        self.post(&format!("/v1/topologies/{}/rebalance", segment("topology", name_or_id)?), rebalance).await
     }
 
     /// `POST /v1/supervisors/HOST/drain`: the machines of this host name, or with this id, shall have no work.
@@ -162,7 +162,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn drain(&self, host_or_id: &str) -> Result<Vec<MachineSummary>, ClientError> {
-        self.post(&format!("/v1/supervisors/{}/drain", segment(host_or_id)?), &()).await
+        self.post(&format!("/v1/supervisors/{}/drain", segment("machine", host_or_id)?), &()).await
     }
 
     /// `POST /v1/supervisors/HOST/undrain`: they may have work again.
@@ -170,7 +170,7 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn undrain(&self, host_or_id: &str) -> Result<Vec<MachineSummary>, ClientError> {
-        self.post(&format!("/v1/supervisors/{}/undrain", segment(host_or_id)?), &()).await
+        self.post(&format!("/v1/supervisors/{}/undrain", segment("machine", host_or_id)?), &()).await
     }
 
     /// `POST /v1/supervisors/ID/report`.
@@ -351,14 +351,14 @@ async fn next(address: &str, body: &mut Incoming) -> Result<Option<Bytes>, Clien
     }
 }
 
-/// What may stand in a path; names and ids are within it.
-fn segment(name_or_id: &str) -> Result<&str, ClientError> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+/// What may stand in a path; names and ids are within it, and so are hosts: an address of IPv6 has colons.
+fn segment<'a>(what: &str, name_or_id: &'a str) -> Result<&'a str, ClientError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte);
     if !name_or_id.is_empty() && name_or_id.bytes().all(fits) && !name_or_id.contains("..") {
         return Ok(name_or_id);
     }
     let shown: String = name_or_id.chars().flat_map(char::escape_default).take(200).collect();
-    Err(FailureKind::NotAlive.with(format!("there is no topology `{shown}`: no name or id is like that")).into())
+    Err(FailureKind::NotAlive.with(format!("there is no {what} `{shown}`: no name or id is like that")).into())
 }
 
 fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {

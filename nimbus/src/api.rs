@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use nimbus_api::cluster::Cluster;
+use nimbus_api::cluster::{Cluster, MachineSummary};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Blob, Submission, Submitted};
@@ -77,6 +77,14 @@ impl Api {
     /// If there is none, its state does not allow it, another Nimbus leads, or the cluster state is away.
     pub async fn command(&self, name_or_id: &str, command: Command) -> Result<TopologySummary, Failure> {
         self.ask(|reply| Request::Command(name_or_id.to_owned(), command, reply)).await
+    }
+
+    /// The machines of this host name, or with this id, shall have no work, or may have it again.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotFound`] if there is none; as [`Api::command`].
+    pub async fn drain(&self, host_or_id: &str, drained: bool) -> Result<Vec<MachineSummary>, Failure> {
+        self.ask(|reply| Request::Drain(host_or_id.to_owned(), drained, reply)).await
     }
 
     /// A Supervisor reports.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster_state::records::EpochMs;
 use futures_util::{Stream, StreamExt};
+use mutations::Mutation;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::Blob;
 use seam::disk::{Disk, Look};
@@ -642,7 +643,8 @@ impl Blobs {
 impl Kept {
     fn is_unused(&self, hash: &BlobHash, now_ms: EpochMs) -> bool {
         let Some(complete) = self.complete.get(hash) else { return false };
-        let is_pinned = complete.pinned_until_ms.is_some_and(|until| now_ms < until);
+        let is_pinned =
+            complete.pinned_until_ms.is_some_and(|until| now_ms < until) && !mutations::on(Mutation::PinnedBlobDropped);
         self.all_uses_known && !is_pinned && !self.used_by.contains_key(hash)
     }
 

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_state::board::{Board, ReadError};
-use cluster_state::records::{NameTaken, Nimbus, Status, Submissions, Supervisor, Topology};
+use cluster_state::records::{Drained, NameTaken, Nimbus, RebalanceStep, Status, Submissions, Supervisor, Topology};
 use cluster_state::store::{Path, StoreError};
 use cluster_state::{paths, plans};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use topology_api::config::TopologySettings;
 use topology_api::ids::TaskId;
-use topology_api::topology::Graph;
-use worker_api::ids::{BlobHash, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use topology_api::topology::{ComponentGraph, Graph};
+use worker_api::ids::{BlobHash, PlanVersion, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 use worker_api::plan::{Address, Placement, Plan, SlotPlan};
 
 use crate::blobs::{Blobs, Uses};
@@ -35,6 +35,8 @@ pub(crate) struct Known {
     pub(crate) submissions: u64,
     /// Who is there.
     pub(crate) daemons: Daemons,
+    /// Machines that are being emptied.
+    pub(crate) drained: BTreeMap<SupervisorId, Drained>,
     /// Other things that cannot be read, in a sentence each.
     pub(crate) oddities: Vec<String>,
 }
@@ -106,10 +108,36 @@ impl KnownTopology {
         (0..).map(WorkerIndex).zip(self.plan.iter().flat_map(|plan| &plan.plan.workers))
     }
 
+    /// How many workers it shall have, by its submission or a rebalance.
+    pub(crate) fn workers_wanted(&self) -> u16 {
+        let submitted = self.graph.as_ref().map_or(0, |graph| graph.settings.workers);
+        self.record.rebalanced.workers.unwrap_or(submitted)
+    }
+
+    /// Its components with the executors that they shall have, by its submission or a rebalance.
+    pub(crate) fn components(&self) -> Vec<Component> {
+        let Ok(graph) = &self.graph else { return Vec::new() };
+        let component = |(named, component): (&ComponentGraph, &Component)| {
+            let executors = self.record.rebalanced.executors.get(&named.name).copied();
+            Component { executors: executors.unwrap_or(component.executors), ..*component }
+        };
+        graph.graph.components.iter().zip(&graph.components).map(component).collect()
+    }
+
     /// Whether its plan is to go, or is gone.
     pub(crate) fn is_removing(&self) -> bool {
         use cluster_state::records::KillStep::Removing;
         matches!(self.record.status, Status::Killed { step: Removing, .. })
+    }
+
+    /// Whether its executors are to be dealt anew now.
+    pub(crate) fn is_switching(&self) -> bool {
+        matches!(self.record.status, Status::Rebalancing { step: RebalanceStep::Switching, .. })
+    }
+
+    /// The version of its plan; 0 without one.
+    pub(crate) fn plan_version(&self) -> PlanVersion {
+        self.plan.as_ref().map_or(PlanVersion(0), |plan| plan.plan.version)
     }
 
     /// Whether its spouts' last tuples are waited for, or it goes already.
@@ -190,6 +218,19 @@ pub(crate) async fn load(board: &Board, blobs: &Arc<Blobs>) -> Result<Loaded, St
         Err(ReadError::Store(error)) => return Err(error),
         // Submitting meets it again, and says so.
         Err(unreadable) => known.oddities.push(unreadable.to_string()),
+    }
+    for name in board.children(&paths::drained()).await? {
+        let Ok(id) = SupervisorId::new(name) else { continue };
+        match board.read::<Drained>(&paths::drained_machine(&id)).await {
+            Ok(Some(found)) => drop(known.drained.insert(id, found.record)),
+            Ok(None) => {}
+            Err(ReadError::Store(error)) => return Err(error),
+            // Whoever wrote it meant that the machine gets no work.
+            Err(unreadable) => {
+                known.drained.insert(id.clone(), Drained { id, host: String::new(), since_ms: 0 });
+                known.oddities.push(unreadable.to_string());
+            }
+        }
     }
     let ids = ids(board, &paths::topologies(), &mut known.oddities).await?;
     let mut topologies = stream::iter(ids.iter().cloned().map(|id| topology(board, blobs, id))).buffered(READS_AT_ONCE);

@@ -1,9 +1,11 @@
-//! What becomes of a topology: active, inactive, killed, gone.
+//! What becomes of a topology: active, inactive, rebalancing, killed, gone.
 //!
 //! | state | commands | what happens by itself |
 //! |---|---|---|
-//! | active | deactivate, kill | input finished or a fatal error: inactive |
-//! | inactive | activate (if it was deactivated), kill | a fatal error: inactive for that reason |
+//! | active | deactivate, rebalance, kill | input finished or a fatal error: inactive |
+//! | inactive | activate, rebalance (if it was deactivated), kill | a fatal error: inactive for that reason |
+//! | rebalancing, draining | activate, deactivate: what it is afterwards; rebalance: new wishes, a new wait; kill | nothing is pending, or the deadline: switching; input finished or a fatal error: inactive |
+//! | rebalancing, switching | activate, deactivate: what it is afterwards; kill | a new plan holds, or dealing anew has changed nothing: as it was before |
 //! | killed, draining | kill: a new wait | nothing is pending, or the deadline: removing |
 //! | killed, removing | kill: no change | no machine names it any more: its records go |
 //!
@@ -11,13 +13,15 @@
 //! by the runtime, and only user code's own word makes one fatal. A restart would fail the same way and replay for ever; an
 //! inactive topology keeps its workers, logs and counts for who looks at it.
 //!
-//! Not here: writing the records, stopping workers. Invariant: nothing leads back from killed; deadlines are wall-clock
-//! times in the record, so a new leader goes on where the last one was.
+//! Not here: writing the records, dealing executors (`scheduling`), stopping workers. Invariant: nothing leads back from
+//! killed; deadlines are wall-clock times in the record, so a new leader goes on where the last one was.
 
-use cluster_state::records::{EpochMs, KillStep, Status, Topology};
+use cluster_state::records::{EpochMs, KillStep, RebalanceStep, Rebalanced, Status, Topology};
+use mutations::Mutation;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::Spouts;
+use worker_api::ids::PlanVersion;
 use worker_api::report::Fatal;
 
 /// The reason of a topology that was deactivated.
@@ -35,6 +39,15 @@ pub enum Event {
         /// How long, in milliseconds.
         wait_ms: u64,
     },
+    /// Its executors shall be dealt anew, after it had so long to drain.
+    Rebalance {
+        /// How long, in milliseconds.
+        wait_ms: u64,
+        /// What it shall have; what is not said stays as it is.
+        to: Rebalanced,
+        /// Why, if it is no command: then it is not refused, and nothing happens where a command would be.
+        by_itself: Option<String>,
+    },
     /// All workers of its plan are ready.
     AllReady,
     /// All of its workers say that they are drained, or it has none.
@@ -43,6 +56,8 @@ pub enum Event {
     AllEnded,
     /// An executor ended for good.
     Fatal(Fatal),
+    /// Dealing it anew gives the plan that holds.
+    Unmoved,
     /// Time went on.
     Tick,
     /// No machine that is not dead has anything of it.
@@ -62,41 +77,43 @@ pub enum Change {
     RemoveRecords,
 }
 
-/// What follows from an event at this wall-clock time. What happens by itself is never refused.
+/// What follows from an event at this wall-clock time, while this version of its plan holds (0 without one). What happens by
+/// itself is never refused.
 ///
 /// # Errors
 /// A command that its state does not allow: [`FailureKind::WrongState`].
-pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Change, Failure> {
+pub fn next(topology: &Topology, holds: PlanVersion, event: &Event, now_ms: EpochMs) -> Result<Change, Failure> {
     use KillStep::{Draining, Removing};
     let status = |status: Status| Change::Store(Topology { status, ..topology.clone() });
     let inactive = |reason: String| status(Status::Inactive { reason });
     let refused = |why: String| Err(FailureKind::WrongState.with(why));
     let name = &topology.name;
     Ok(match (event, &topology.status) {
-        (Event::Activate, Status::Active) => Change::Nothing,
-        (Event::Activate, Status::Inactive { reason }) if reason == DEACTIVATED => status(Status::Active),
-        (Event::Activate, Status::Inactive { reason }) => {
-            return refused(format!(
-                "cannot activate `{name}`: it has ended ({reason}); kill it and submit it again to run it again"
-            ));
-        }
-        (Event::Deactivate, Status::Active) => inactive(DEACTIVATED.to_owned()),
-        (Event::Deactivate, Status::Inactive { .. }) => Change::Nothing,
-        (Event::Kill { wait_ms }, Status::Rebalancing { .. }) => {
+        (Event::Kill { .. }, Status::Killed { step: Removing, .. }) => Change::Nothing,
+        (Event::Kill { wait_ms }, _) => {
             status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
         }
-        (_, Status::Rebalancing { .. }) => Change::Nothing,
+        (_, Status::Rebalancing { .. }) => return next_of_rebalance(topology, holds, event, now_ms),
+        (Event::Activate, Status::Active) => Change::Nothing,
+        (Event::Activate, Status::Inactive { reason }) if reason == DEACTIVATED => status(Status::Active),
+        (Event::Activate, Status::Inactive { reason }) => return refused(ended("activate", topology, reason)),
+        (Event::Deactivate, Status::Active) => inactive(DEACTIVATED.to_owned()),
+        (Event::Deactivate, Status::Inactive { .. }) => Change::Nothing,
         (Event::Activate, Status::Killed { .. }) => {
             return refused(format!("cannot activate `{name}`: it is being killed"));
         }
         (Event::Deactivate, Status::Killed { .. }) => {
             return refused(format!("cannot deactivate `{name}`: it is being killed"));
         }
-        (Event::Kill { .. }, Status::Killed { step: Removing, .. }) => Change::Nothing,
-        (Event::Kill { wait_ms }, _) => {
-            status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
+        (Event::Rebalance { wait_ms, to, by_itself }, Status::Active) => {
+            status(draining(*wait_ms, now_ms, holds, to.clone(), None, by_itself.clone()))
         }
-
+        (Event::Rebalance { wait_ms, to, by_itself }, Status::Inactive { reason }) if reason == DEACTIVATED => {
+            status(draining(*wait_ms, now_ms, holds, to.clone(), Some(reason.clone()), by_itself.clone()))
+        }
+        (Event::Rebalance { by_itself: Some(_), .. }, _) => Change::Nothing,
+        (Event::Rebalance { .. }, Status::Inactive { reason }) => return refused(ended("rebalance", topology, reason)),
+        (Event::Rebalance { .. }, _) => return refused(format!("cannot rebalance `{name}`: it is being killed")),
         (Event::AllReady, Status::Active | Status::Inactive { .. }) if !topology.started => {
             Change::Store(Topology { started: true, ..topology.clone() })
         }
@@ -109,19 +126,146 @@ pub fn next(topology: &Topology, event: &Event, now_ms: EpochMs) -> Result<Chang
         (Event::Drained, Status::Killed { step: Draining, wait_ms, deadline_ms }) => {
             remove_plan(topology, *wait_ms, *deadline_ms)
         }
-        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms }) if *deadline_ms <= now_ms => {
+        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms })
+            if *deadline_ms <= now_ms || mutations::on(Mutation::DrainCutShort) =>
+        {
             remove_plan(topology, *wait_ms, *deadline_ms)
         }
-        // The clock was set back, or is another leader's: it waits no longer than it was told to.
-        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms }) if deadline_ms - now_ms > *wait_ms => {
+        (Event::Tick, Status::Killed { step: Draining, wait_ms, deadline_ms })
+            if is_too_far(*deadline_ms, *wait_ms, now_ms) =>
+        {
             status(Status::Killed { step: Draining, wait_ms: *wait_ms, deadline_ms: now_ms.saturating_add(*wait_ms) })
         }
         (Event::Unnamed, Status::Killed { step: Removing, .. }) => Change::RemoveRecords,
         (
-            Event::AllReady | Event::AllEnded | Event::Fatal(_) | Event::Drained | Event::Tick | Event::Unnamed,
-            Status::Active | Status::Inactive { .. } | Status::Killed { .. },
+            Event::AllReady
+            | Event::AllEnded
+            | Event::Fatal(_)
+            | Event::Drained
+            | Event::Unmoved
+            | Event::Tick
+            | Event::Unnamed,
+            _,
         ) => Change::Nothing,
     })
+}
+
+/// What follows while a topology rebalances.
+fn next_of_rebalance(
+    topology: &Topology,
+    holds: PlanVersion,
+    event: &Event,
+    now_ms: EpochMs,
+) -> Result<Change, Failure> {
+    use RebalanceStep::{Draining, Switching};
+    let Status::Rebalancing { step, wait_ms, deadline_ms, from, to, inactive, by_itself } = &topology.status else {
+        return Ok(Change::Nothing);
+    };
+    let status = |status: Status| Change::Store(Topology { status, ..topology.clone() });
+    let afterwards = |inactive: Option<String>| {
+        status(Status::Rebalancing {
+            step: *step,
+            wait_ms: *wait_ms,
+            deadline_ms: *deadline_ms,
+            from: *from,
+            to: to.clone(),
+            inactive,
+            by_itself: by_itself.clone(),
+        })
+    };
+    let before = || match inactive.clone() {
+        None => Status::Active,
+        Some(reason) => Status::Inactive { reason },
+    };
+    let switching = || {
+        let status = Status::Rebalancing {
+            step: Switching,
+            wait_ms: *wait_ms,
+            deadline_ms: *deadline_ms,
+            from: holds,
+            to: Rebalanced::default(),
+            inactive: inactive.clone(),
+            by_itself: by_itself.clone(),
+        };
+        Change::Store(Topology { rebalanced: merged(&topology.rebalanced, to), status, ..topology.clone() })
+    };
+    let goes_on = inactive.as_ref().is_none_or(|reason| reason == DEACTIVATED);
+    let refused = |why: String| Err(FailureKind::WrongState.with(why));
+    Ok(match (event, step) {
+        (Event::Activate, _) => match inactive {
+            None => Change::Nothing,
+            Some(_) if goes_on => afterwards(None),
+            Some(reason) => return refused(ended("activate", topology, reason)),
+        },
+        (Event::Deactivate, _) if inactive.is_none() => afterwards(Some(DEACTIVATED.to_owned())),
+        (Event::Rebalance { by_itself: Some(_), .. }, _) => Change::Nothing,
+        (Event::Rebalance { wait_ms, to: more, .. }, Draining) => {
+            status(draining(*wait_ms, now_ms, holds, merged(to, more), inactive.clone(), None))
+        }
+        (Event::Rebalance { .. }, Switching) => {
+            return refused(format!(
+                "cannot rebalance `{}` now: its workers are being placed anew already; try again in a moment",
+                topology.name
+            ));
+        }
+        // What has ended is not dealt anew.
+        (Event::AllEnded, Draining) => status(Status::Inactive { reason: Status::INPUT_FINISHED.to_owned() }),
+        (Event::Fatal(fatal), Draining) => status(Status::Inactive { reason: fatal_reason(fatal) }),
+        (Event::AllEnded, Switching) if goes_on => afterwards(Some(Status::INPUT_FINISHED.to_owned())),
+        (Event::Fatal(fatal), Switching) if goes_on => afterwards(Some(fatal_reason(fatal))),
+        (Event::Drained, Draining) => switching(),
+        (Event::Tick, Draining) if *deadline_ms <= now_ms => switching(),
+        (Event::Tick, Draining) if is_too_far(*deadline_ms, *wait_ms, now_ms) => {
+            status(draining(*wait_ms, now_ms, holds, to.clone(), inactive.clone(), by_itself.clone()))
+        }
+        // All of its new workers are waited for before its spouts are asked again.
+        (Event::Tick, Switching) if holds > *from => {
+            Change::Store(Topology { started: false, status: before(), ..topology.clone() })
+        }
+        (Event::Unmoved, Switching) => status(before()),
+        (
+            Event::Deactivate
+            | Event::Kill { .. }
+            | Event::AllReady
+            | Event::AllEnded
+            | Event::Fatal(_)
+            | Event::Drained
+            | Event::Unmoved
+            | Event::Tick
+            | Event::Unnamed,
+            _,
+        ) => Change::Nothing,
+    })
+}
+
+fn draining(
+    wait_ms: u64,
+    now_ms: EpochMs,
+    from: PlanVersion,
+    to: Rebalanced,
+    inactive: Option<String>,
+    by_itself: Option<String>,
+) -> Status {
+    let deadline_ms = now_ms.saturating_add(wait_ms);
+    Status::Rebalancing { step: RebalanceStep::Draining, wait_ms, deadline_ms, from, to, inactive, by_itself }
+}
+
+/// Whether the clock was set back, or is another leader's: nobody waits longer than was said.
+fn is_too_far(deadline_ms: EpochMs, wait_ms: u64, now_ms: EpochMs) -> bool {
+    deadline_ms.saturating_sub(now_ms) > wait_ms
+}
+
+/// What rebalances have changed, with the later word on each.
+pub fn merged(before: &Rebalanced, later: &Rebalanced) -> Rebalanced {
+    let mut executors = before.executors.clone();
+    executors.extend(later.executors.clone());
+    Rebalanced { workers: later.workers.or(before.workers), executors }
+}
+
+/// The refusal of a command for a topology that has ended for this reason.
+fn ended(what: &str, topology: &Topology, reason: &str) -> String {
+    let name = &topology.name;
+    format!("cannot {what} `{name}`: it has ended ({reason}); kill it and submit it again to run it again")
 }
 
 fn remove_plan(topology: &Topology, wait_ms: u64, deadline_ms: EpochMs) -> Change {
@@ -141,6 +285,7 @@ fn fatal_reason(fatal: &Fatal) -> String {
 pub fn spouts(topology: &Topology) -> Spouts {
     match (&topology.status, topology.started) {
         (Status::Active, true) => Spouts::Active,
+        (Status::Active, false) if mutations::on(Mutation::SpoutsActivatedTooEarly) => Spouts::Active,
         _ => Spouts::Inactive,
     }
 }
@@ -158,7 +303,8 @@ pub fn word(status: &Status) -> StatusWord {
 /// When it goes on at the latest, if time moves it.
 pub fn deadline(status: &Status) -> Option<EpochMs> {
     match status {
-        Status::Killed { step: KillStep::Draining, deadline_ms, .. } => Some(*deadline_ms),
+        Status::Killed { step: KillStep::Draining, deadline_ms, .. }
+        | Status::Rebalancing { step: RebalanceStep::Draining, deadline_ms, .. } => Some(*deadline_ms),
         _ => None,
     }
 }
@@ -167,7 +313,7 @@ pub fn deadline(status: &Status) -> Option<EpochMs> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use cluster_state::records::{FileBlob, Rebalanced};
+    use cluster_state::records::FileBlob;
     use worker_api::describe::Build;
     use worker_api::ids::{BlobHash, TopologyId, TopologyName};
 
@@ -175,6 +321,8 @@ mod tests {
 
     /// The wall clock of these tests.
     const NOW: EpochMs = 1_000_000;
+    /// The plan that holds.
+    const HOLDS: PlanVersion = PlanVersion(3);
 
     fn topology(status: Status) -> Topology {
         let blob = || FileBlob { hash: BlobHash::of([0; 32]), bytes: 1 };
@@ -208,7 +356,7 @@ mod tests {
 
     /// What an event leads to: nothing, a state, `removing` (the plan goes), `gone`, or a refusal.
     fn after(status: &Status, event: &Event) -> String {
-        match next(&topology(status.clone()), event, NOW) {
+        match next(&topology(status.clone()), HOLDS, event, NOW) {
             Ok(Change::Nothing) => "-".to_owned(),
             Ok(Change::Store(next)) => short(&next.status),
             Ok(Change::RemovePlan(next)) => format!("no plan, {}", short(&next.status)),
@@ -267,17 +415,17 @@ mod tests {
     fn spouts_are_asked_once_all_workers_were_ready() {
         let submitted = Topology { started: false, ..topology(Status::Active) };
         assert_eq!(spouts(&submitted), Spouts::Inactive);
-        let started = match next(&submitted, &Event::AllReady, NOW) {
+        let started = match next(&submitted, HOLDS, &Event::AllReady, NOW) {
             Ok(Change::Store(started)) => started,
             other => panic!("{other:?}"),
         };
         assert_eq!(started, topology(Status::Active));
         assert_eq!(spouts(&started), Spouts::Active);
-        assert_eq!(next(&started, &Event::AllReady, NOW), Ok(Change::Nothing));
+        assert_eq!(next(&started, HOLDS, &Event::AllReady, NOW), Ok(Change::Nothing));
 
         // Deactivated before it started, it starts when it is activated.
         let early = Topology { started: false, ..topology(inactive(DEACTIVATED)) };
-        assert_eq!(next(&early, &Event::AllReady, NOW), Ok(Change::Store(topology(inactive(DEACTIVATED)))));
+        assert_eq!(next(&early, HOLDS, &Event::AllReady, NOW), Ok(Change::Store(topology(inactive(DEACTIVATED)))));
         assert_eq!(spouts(&topology(inactive(DEACTIVATED))), Spouts::Inactive);
         assert_eq!(spouts(&topology(killed(KillStep::Draining, 1, NOW))), Spouts::Inactive);
     }
@@ -287,7 +435,7 @@ mod tests {
         let far = killed(KillStep::Draining, 9_000, NOW + 86_400_000);
         assert_eq!(after(&far, &Event::Tick), "Draining 9000 1009000");
         let topology = topology(Status::Active);
-        let endless = next(&topology, &Event::Kill { wait_ms: u64::MAX }, NOW);
+        let endless = next(&topology, HOLDS, &Event::Kill { wait_ms: u64::MAX }, NOW);
         let status = killed(KillStep::Draining, u64::MAX, u64::MAX);
         assert_eq!(endless, Ok(Change::Store(Topology { status, ..topology })));
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mutations::Mutation;
 use nimbus_api::machine::SlotWorker;
 use worker_api::ids::{Life, Port, SupervisorId, TopologyId, WorkerIndex};
 
@@ -52,7 +53,9 @@ impl Machines {
 
     /// Listening begins anew: leading began, or the session or the store was lost, or is back.
     pub fn listen_anew(&mut self, now_ms: u64) {
-        self.listening_since_ms = now_ms;
+        if !mutations::on(Mutation::GraceFromProcessStart) {
+            self.listening_since_ms = now_ms;
+        }
         self.now_ms = now_ms;
     }
 
@@ -112,6 +115,15 @@ impl Machines {
     /// The machines that are known.
     pub fn ids(&self) -> impl Iterator<Item = &SupervisorId> {
         self.machines.keys()
+    }
+
+    /// Whether each machine with a record could say by now that it may get work: all were heard since listening began, or
+    /// had the time to be.
+    pub fn are_settled(&self) -> bool {
+        let since = self.listening_since_ms;
+        let heard = |heard: &Heard| heard.supervisor_ms.is_some_and(|heard_ms| heard_ms >= since);
+        self.now_ms.saturating_sub(since) >= RECENT_MS.min(self.timeout_ms)
+            || self.machines.values().filter(|machine| machine.recorded).all(heard)
     }
 
     /// How long ago anything was heard of a machine; `None` if nothing was yet.
@@ -405,6 +417,9 @@ mod tests {
         assert!(failing(&worker(now, &[&[(0, 900)], &SERIES[..]].concat())), "what was before does not count");
         assert!(failing(&alive(worker(now, &SERIES), 59)));
         assert!(!failing(&alive(worker(now, &SERIES), 60)), "it lives");
+        let mut planned = worker(now, &SERIES);
+        planned.ends[2].planned = true;
+        assert!(!failing(&planned), "with a new plan it begins anew");
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mutations::Mutation;
 use nimbus_api::machine::{MachineReport, SlotReport, SlotState, SlotWorker};
 use worker_api::answer::GoneLife;
 use worker_api::ids::{Life, Port, SupervisorId, TopologyId, WorkerIndex};
-use worker_api::report::{Report, Stage};
+use worker_api::report::{Counts, Report, Stage};
 
 use crate::knowledge::KnownTopology;
 use crate::lifecycle::Event;
@@ -85,7 +86,13 @@ impl Observed {
         now_ms: u64,
         epoch_ms: u64,
     ) -> BTreeSet<TopologyId> {
-        self.machines.heard_supervisor(&report.id, now_ms);
+        let idles = |before: &Reported| {
+            let counts = counted(&report);
+            !counts.is_empty() && counts == counted(&before.report)
+        };
+        if !(mutations::on(Mutation::LivenessByStatistics) && self.reports.get(&report.id).is_some_and(idles)) {
+            self.machines.heard_supervisor(&report.id, now_ms);
+        }
         self.heard_blocked(&report, now_ms);
         for (port, slot) in &report.slots {
             let Some(worker) = slot.worker.as_ref().filter(|worker| has_record(&worker.topology)) else { continue };
@@ -295,6 +302,13 @@ impl Observed {
 pub(crate) fn is_usable(slot: &SlotReport, foreign: impl Fn(&TopologyId) -> bool) -> bool {
     let has_foreign = slot.worker.as_ref().is_some_and(|worker| foreign(&worker.topology));
     !(has_foreign && slot.state != SlotState::Empty)
+}
+
+/// What a machine's workers have counted: by this `Mutation::LivenessByStatistics` takes them for alive.
+fn counted(report: &MachineReport) -> Vec<&Counts> {
+    let workers = report.slots.values().filter_map(|slot| slot.worker.as_ref());
+    let executors = workers.filter_map(|worker| worker.report.as_ref()).flat_map(|report| &report.executors);
+    executors.map(|executor| &executor.counts).collect()
 }
 
 /// The topologies that a machine has anything of.

@@ -8,9 +8,10 @@
 
 use cluster_state::board::{Board, Change, ReadError};
 use cluster_state::paths;
-use cluster_state::records::{NameTaken, PlanHead, Record, Submissions, Topology, TopologySecret};
+use cluster_state::records::{Drained, NameTaken, PlanHead, Record, Submissions, Topology, TopologySecret};
 use cluster_state::store::{Conflict, Path, StoreError, Version};
-use worker_api::ids::{BlobHash, TopologyId, TopologyName};
+use mutations::Mutation;
+use worker_api::ids::{BlobHash, SupervisorId, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use crate::scheduling::PlanRecords;
@@ -156,6 +157,25 @@ impl Writer {
         self.delete_parts(id, &[]).await
     }
 
+    /// Has machines drained: all of these or none.
+    ///
+    /// # Errors
+    /// Any.
+    pub(crate) async fn drain(&self, machines: &[Drained]) -> Result<(), WriteError> {
+        let create =
+            |change: Change, machine: &Drained| change.create(paths::drained_machine(&machine.id), machine.clone());
+        self.commit(machines.iter().fold(self.change(), create)).await
+    }
+
+    /// Has machines drained no more: all of these or none.
+    ///
+    /// # Errors
+    /// Any.
+    pub(crate) async fn undrain(&self, machines: &[SupervisorId]) -> Result<(), WriteError> {
+        let delete = |change: Change, id: &SupervisorId| change.delete(paths::drained_machine(id));
+        self.commit(machines.iter().fold(self.change(), delete)).await
+    }
+
     /// Gives a name free that nobody has.
     ///
     /// # Errors
@@ -190,6 +210,9 @@ impl Writer {
     }
 
     fn change(&self) -> Change {
+        if mutations::on(Mutation::UnguardedLeaderWrite) {
+            return self.board.change();
+        }
         self.board.change().check(paths::lead(&self.token))
     }
 

@@ -16,7 +16,7 @@ use nimbus_api::API_FORMAT;
 use nimbus_api::client::{API_HEADER, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::MachineReport;
-use nimbus_api::submission::{Kill, SUBMISSION_BYTES, Submission};
+use nimbus_api::submission::{Kill, Rebalance, SUBMISSION_BYTES, Submission};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker_api::check_format;
@@ -60,10 +60,13 @@ pub(crate) fn routes(api: Api) -> Router {
         .route("/v1/topologies/{id}", get(topology))
         .route("/v1/topologies/{id}/activate", post(activate))
         .route("/v1/topologies/{id}/deactivate", post(deactivate))
+        .route("/v1/topologies/{id}/rebalance", post(rebalance))
         .route("/v1/topologies/{id}/kill", post(kill))
         .route("/v1/blobs", get(blobs))
         .route("/v1/blobs/held", post(held))
         .route("/v1/blobs/{hash}", get(download).head(blob_state).put(upload))
+        .route("/v1/supervisors/{id}/drain", post(drain))
+        .route("/v1/supervisors/{id}/undrain", post(undrain))
         .route("/v1/supervisors/{id}/report", post(report_machine))
         .route("/v1/workers/report", post(report_worker))
         .fallback(no_route)
@@ -125,6 +128,19 @@ async fn deactivate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
 async fn kill(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
     let kill: Kill = parse("kill", body, COMMAND_BYTES).await?;
     Ok(json(&api.command(&id, Command::Kill(kill)).await?))
+}
+
+async fn rebalance(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
+    let rebalance: Rebalance = parse("rebalance", body, COMMAND_BYTES).await?;
+    Ok(json(&api.command(&id, Command::Rebalance(rebalance)).await?))
+}
+
+async fn drain(State(api): State<Api>, Path(host_or_id): Path<String>) -> Answer {
+    Ok(json(&api.drain(&host_or_id, true).await?))
+}
+
+async fn undrain(State(api): State<Api>, Path(host_or_id): Path<String>) -> Answer {
+    Ok(json(&api.drain(&host_or_id, false).await?))
 }
 
 async fn report_machine(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_state::records::{self, KillStep, Status};
+use cluster_state::records::{self, EpochMs, KillStep, RebalanceStep, Status};
 use nimbus_api::cluster::{Cluster, MachineSummary, NimbusSummary};
 use nimbus_api::machine::{SlotState, SlotWorker};
 use nimbus_api::topology::{Executor, StatusWord, Topology, TopologySummary, Worker};
@@ -60,7 +60,7 @@ impl Process {
         Cluster {
             version: self.me.version.clone(),
             nimbuses: self.nimbuses(),
-            machines: self.observed.machines.ids().map(|id| self.machine(id)).collect(),
+            machines: self.all_machines().into_iter().map(|id| self.machine(id)).collect(),
             topologies,
             unreadable,
             cluster_state: self.why_away(),
@@ -84,9 +84,17 @@ impl Process {
         std::iter::once(me).chain(others).collect()
     }
 
-    fn machine(&self, id: &SupervisorId) -> MachineSummary {
+    /// The machines that are known, and those that are being emptied, by id.
+    pub(crate) fn all_machines(&self) -> BTreeSet<&SupervisorId> {
+        let drained = self.known.iter().flat_map(|known| known.drained.keys());
+        self.observed.machines.ids().chain(drained).collect()
+    }
+
+    /// A machine as it is shown.
+    pub(crate) fn machine(&self, id: &SupervisorId) -> MachineSummary {
         let now = self.clock.uptime_ms();
         let record = self.known.as_ref().and_then(|known| known.daemons.supervisors.get(id));
+        let drained = self.known.as_ref().and_then(|known| known.drained.get(id));
         let reported = self.observed.report(id);
         let state = self.observed.machines.state(id);
         let mut used = BTreeSet::new();
@@ -107,15 +115,15 @@ impl Process {
             .or_else(|| record.map(|record| record.version.clone()));
         MachineSummary {
             id: id.clone(),
-            host: host.or(planned_host).unwrap_or_default(),
+            host: host.or(planned_host).or_else(|| drained.map(|drained| drained.host.clone())).unwrap_or_default(),
             version: version.unwrap_or_default(),
             uptime_ms: reported.map_or(0, |reported| reported.report.uptime_ms + now.saturating_sub(reported.at_ms)),
             slots,
             used: used.into_iter().collect(),
             heard_ms: self.observed.machines.heard_ms(id, now).unwrap_or(now),
-            available: state == MachineState::Available,
+            available: state == MachineState::Available && drained.is_none(),
             dead: state == MachineState::Dead,
-            drained: false,
+            drained: drained.is_some(),
         }
     }
 
@@ -146,13 +154,13 @@ impl Process {
             tasks,
             executors,
             workers,
-            workers_wanted: graph.map_or(0, |graph| u32::from(graph.settings.workers)),
+            workers_wanted: u32::from(topology.workers_wanted()),
             restarts,
             scheduler: self.sentences.get(id).cloned().unwrap_or_default(),
             replication: u32::from(self.missing_blob(topology).is_none()),
             topology_version: version.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
             runtime_version: record.build.version.clone(),
-            plan: topology.plan.as_ref().map_or(PlanVersion(0), |plan| plan.plan.version),
+            plan: topology.plan_version(),
         }
     }
 
@@ -161,10 +169,16 @@ impl Process {
         let now = self.clock.uptime_ms();
         let reports =
             || topology.planned().filter_map(|(index, planned)| self.observed.seen(id, index, planned, now).report);
+        let draining = |deadline_ms: EpochMs| {
+            let executors = reports().flat_map(|(report, _)| &report.executors);
+            let pending: u64 = executors.map(|executor| executor.counts.pending).sum();
+            let secs = deadline_ms.saturating_sub(self.clock.epoch_ms()).div_ceil(1000);
+            format!("draining, {pending} roots pending, at most {secs} s more")
+        };
         match &topology.record.status {
             Status::Active if !topology.record.started => {
                 // Without a plan, as many as it wants.
-                let wanted = topology.graph.as_ref().map_or(0, |graph| usize::from(graph.settings.workers));
+                let wanted = usize::from(topology.workers_wanted());
                 let all = Some(topology.planned().count()).filter(|planned| *planned > 0).unwrap_or(wanted);
                 let ready = reports().filter(|(report, _)| matches!(report.stage, Stage::Ready | Stage::Ended)).count();
                 let starting = format!("starting, {ready} of {all} workers are ready");
@@ -175,13 +189,15 @@ impl Process {
             }
             Status::Active => self.trouble(id, topology),
             Status::Inactive { reason } => Some(reason.clone()),
-            Status::Rebalancing { .. } => Some("rebalancing".to_owned()),
-            Status::Killed { step: KillStep::Draining, deadline_ms, .. } => {
-                let executors = reports().flat_map(|(report, _)| &report.executors);
-                let pending: u64 = executors.map(|executor| executor.counts.pending).sum();
-                let secs = deadline_ms.saturating_sub(self.clock.epoch_ms()).div_ceil(1000);
-                Some(format!("draining, {pending} roots pending, at most {secs} s more"))
+            Status::Rebalancing { step, deadline_ms, by_itself, .. } => {
+                let why = by_itself.as_ref().map_or_else(String::new, |why| format!(", as {why}"));
+                let how = match step {
+                    RebalanceStep::Draining => draining(*deadline_ms),
+                    RebalanceStep::Switching => "its workers are placed anew".to_owned(),
+                };
+                Some(format!("rebalancing{why}: {how}"))
             }
+            Status::Killed { step: KillStep::Draining, deadline_ms, .. } => Some(draining(*deadline_ms)),
             Status::Killed { step: KillStep::Removing, .. } => {
                 Some("removing: its workers stop, and its machines clean up".to_owned())
             }

@@ -52,10 +52,16 @@ pub(crate) struct Blobs {
     host: Arc<dyn Host>,
     seam: Seam,
     here: BTreeSet<BlobHash>,
-    under_way: BTreeMap<BlobHash, AbortHandle>,
+    under_way: BTreeMap<BlobHash, UnderWay>,
     tasks: JoinSet<()>,
     room: Arc<Semaphore>,
     fetched: mpsc::Sender<Fetched>,
+}
+
+/// A fetch, and who is at work on the disk for it: an aborted task does not take what it has begun there along.
+struct UnderWay {
+    task: AbortHandle,
+    disk: Arc<Semaphore>,
 }
 
 impl Blobs {
@@ -80,7 +86,9 @@ impl Blobs {
             all = false;
             if !self.under_way.contains_key(hash) {
                 let whole = path(&self.folder, hash);
+                let disk = Arc::new(Semaphore::new(1));
                 let fetch = Fetch {
+                    at_work: disk.clone(),
                     folder: self.folder.clone(),
                     host: self.host.clone(),
                     seam: self.seam.clone(),
@@ -91,7 +99,7 @@ impl Blobs {
                 };
                 let (room, fetched) = (self.room.clone(), self.fetched.clone());
                 let task = self.tasks.spawn(self.seam.gated(fetch.run(room, fetched)));
-                self.under_way.insert(hash.clone(), task);
+                self.under_way.insert(hash.clone(), UnderWay { task, disk });
             }
         }
         all
@@ -118,13 +126,14 @@ impl Blobs {
     /// Removes all but these.
     pub(crate) async fn keep(&mut self, needed: &BTreeSet<BlobHash>) {
         self.here.retain(|hash| needed.contains(hash));
-        self.under_way.retain(|hash, task| {
-            let stays = needed.contains(hash);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
+        let over: Vec<UnderWay> =
+            self.under_way.extract_if(.., |hash, _| !needed.contains(hash)).map(|(_, fetch)| fetch).collect();
+        over.iter().for_each(|fetch| fetch.task.abort());
+        for fetch in over {
+            // Until then it may still make or rename a file, which would stay; closed, it begins nothing more.
+            drop(fetch.disk.acquire().await);
+            fetch.disk.close();
+        }
         let (folder, needed) = (self.folder.clone(), needed.clone());
         let remove = move || {
             let names = match folder.names(&folder.blobs()) {
@@ -152,6 +161,8 @@ fn path(folder: &Folder, hash: &BlobHash) -> PathBuf {
 /// One blob on its way.
 #[derive(Clone)]
 struct Fetch {
+    /// One permit: who is at work on the disk has it.
+    at_work: Arc<Semaphore>,
     folder: Arc<Folder>,
     host: Arc<dyn Host>,
     seam: Seam,
@@ -200,7 +211,14 @@ impl Fetch {
         work: impl FnOnce(&Fetch) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let fetch = self.clone();
-        self.seam.on_disk(move || work(&fetch)).await
+        let Ok(at_work) = self.at_work.clone().acquire_owned().await else {
+            return Err("nobody wants the blob any more".to_owned());
+        };
+        let work = move || {
+            let _at_work = at_work;
+            work(&fetch)
+        };
+        self.seam.on_disk(work).await
     }
 
     /// Writes what comes behind what is there.

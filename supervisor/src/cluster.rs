@@ -11,6 +11,7 @@ use cluster_state::board::{Board, ReadError};
 use cluster_state::records::{PlanHead, Record, Submissions, Supervisor, Topology, TopologySecret};
 use cluster_state::store::{Conflict, StoreError};
 use cluster_state::{paths, plans};
+use mutations::Mutation;
 use tokio::sync::{Notify, watch};
 use worker_api::ids::{PlanVersion, SupervisorId, TopologyId};
 
@@ -65,12 +66,19 @@ impl Follower {
                     Err(error) => failed = Some(error),
                 }
             }
+            if mutations::on(Mutation::WatchMissed) {
+                (topologies, plans) = (self.board.watch(&paths::topologies()), self.board.watch(&paths::plans()));
+            }
             match &failed {
                 Some(error) if !failing => tracing::warn!("{error}; workers go on as they are"),
                 None if failing && session.connected => tracing::info!("the cluster state answers again"),
                 _ => {}
             }
             failing = failed.is_some();
+            if mutations::on(Mutation::WatchMissed) {
+                topologies = self.board.watch(&paths::topologies());
+                plans = self.board.watch(&paths::plans());
+            }
             let again = async {
                 match failed {
                     Some(_) => tokio::time::sleep(AGAIN).await,

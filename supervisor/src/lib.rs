@@ -1,5 +1,7 @@
 //! Who keeps one machine in step with the plans: fetches, starts, watches and ends workers.
 //!
+//! [`Supervisor::start`] has it on this machine, [`Supervisor::on_host`] on any [`Host`]: what decides and does is the same.
+//!
 //! Not here: deciding what runs (`nimbus`), running tuples (`worker`).
 #![forbid(unsafe_code)]
 

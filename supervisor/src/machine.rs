@@ -5,9 +5,9 @@
 //! | machine | one | [`Supervisor::stop`](crate::Supervisor::stop) | all below, and time |
 //! | follower | one | the machine | the cluster state |
 //! | reporting | one | the machine | the newest report, Nimbus |
-//! | accept, connections | see `socket` | the machine | workers |
+//! | accept | one; connections as the host likes | the machine | workers |
 //! | fetches | see `blobs` | the machine | Nimbus |
-//! | launch | one for each slot that starts a worker | the keeper's word, or [`LAUNCH`] | the disk, the keeper |
+//! | launch | one for each slot that starts a worker | the host's word, or [`LAUNCH`] | the disk, the host |
 //!
 //! Not here: deciding (`slot`, `reconcile`). Invariants: a life is on disk before it is started; nothing that is away or full ends
 //! a worker that runs.
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::board::Board;
+use mutations::Mutation;
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState, SlotWorker, WorkerEnd};
 use seam::Seam;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -241,7 +242,7 @@ impl Machine {
                 self.step(port, Event::Tick).await;
             }
             self.settle().await;
-            if now >= logs {
+            if self.has_seen && now >= logs {
                 logs = now + LOGS;
                 self.remove_old_logs().await;
             }
@@ -635,7 +636,10 @@ impl Machine {
         self.launches.spawn(self.seam.gated(async move {
             let (from, there) = (resident.clone(), host.clone());
             let prepare = seam.on_disk(move || {
-                there.port_is_free(port).map_err(NotLaunched::PortTaken)?;
+                // Who was started before listens there.
+                if !mutations::on(Mutation::WorkerStartedTwice) {
+                    there.port_is_free(port).map_err(NotLaunched::PortTaken)?;
+                }
                 let prepare = || {
                     folder.write_slot_record(port, &record)?;
                     folder.remove_report(port);
@@ -728,9 +732,6 @@ impl Machine {
 
     async fn remove_old_logs(&mut self) {
         let stay = self.left.clone();
-        if !self.has_seen {
-            return;
-        }
         let (config, folder, now_ms) = (self.config.clone(), self.folder.clone(), self.seam.epoch_ms());
         let remove =
             move || work_folder::remove_old_logs(&folder, &config.logs_folder, &stay, config.logs_kept, now_ms);

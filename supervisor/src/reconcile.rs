@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_state::records::{FileBlob, KillStep, Status, Topology};
+use mutations::Mutation;
 use serde::{Deserialize, Serialize};
 use worker_api::answer::Spouts;
 use worker_api::ids::{BlobHash, PlanVersion, Port, TopologyId, WorkerIndex};
@@ -94,7 +95,9 @@ pub(crate) fn follow(before: &Following, seen: &Seen) -> Following {
     after.retain(|_, followed| !matches!(followed.topology.status, Status::Killed { step: KillStep::Removing, .. }));
     for (id, older) in before {
         match after.get_mut(id) {
-            Some(newer) if newer.placement.version < older.placement.version => {
+            Some(newer)
+                if newer.placement.version < older.placement.version && !mutations::on(Mutation::OldPlanAccepted) =>
+            {
                 let Followed { placement, slots, .. } = Followed::clone(older);
                 *newer = Arc::new(Followed { placement, slots, ..Followed::clone(newer) });
             }

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use mutations::Mutation;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Life, PlanVersion, TopologyId, WorkerIndex};
 
@@ -267,6 +268,7 @@ impl Slot {
             Event::NotLaunched(why) => self.not_launched(why, now, random),
             Event::Heard(resident) => self.heard(&resident, now),
             Event::Disconnected => self.disconnected(now),
+            Event::Held if self.takes_silence_for_its_end() => self.free(None, now, random),
             Event::Held => self.held(now),
             Event::Free(end) => self.free(end, now, random),
             Event::Tick => self.tick(now),
@@ -382,6 +384,12 @@ impl Slot {
             Phase::Stopping { .. } => vec![Effect::Look],
             _ => Vec::new(),
         }
+    }
+
+    /// Not but for [`Mutation::WorkerStartedTwice`].
+    fn takes_silence_for_its_end(&self) -> bool {
+        mutations::on(Mutation::WorkerStartedTwice)
+            && matches!(self.phase, Phase::Starting { .. } | Phase::Running { connected: false, .. })
     }
 
     fn held(&mut self, now: Duration) -> Vec<Effect> {

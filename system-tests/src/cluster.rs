@@ -19,8 +19,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-/// How long anything may take before a test gives up on it: far above what it should take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up on it: far above what it should take on a busy machine, and above the minute
+/// between two looks for old logs.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Where test ports lie: below those that the kernel gives to connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
@@ -109,6 +110,8 @@ pub struct Daemon {
     arguments: Vec<String>,
     /// Its `storm.yaml` lies here, and its output.
     pub folder: PathBuf,
+    /// Variables that it is started with, beside those of the test.
+    pub environment: BTreeMap<&'static str, &'static str>,
     child: Option<Child>,
 }
 
@@ -124,6 +127,7 @@ impl Daemon {
         let output = OpenOptions::new().create(true).append(true).open(self.folder.join("output.log"))?;
         let child = Command::new(&executables()?.storm)
             .args(&self.arguments)
+            .envs(&self.environment)
             .env("STORM_CONF_DIR", &self.folder)
             .env("HOME", &self.folder)
             .current_dir(&self.folder)
@@ -169,10 +173,12 @@ pub struct Cluster {
     _temporary: TempDir,
     /// Nimbus and Supervisors by name, or `standalone`.
     pub daemons: BTreeMap<String, Daemon>,
-    /// Asks Nimbus.
+    /// Asks the Nimbuses.
     pub client: Client,
-    /// The port of Nimbus's API.
+    /// The port of the first Nimbus's API.
     pub api_port: u16,
+    /// The ports of all of them: `nimbus` or `standalone` has the first, `nimbus-2` the second, and so on.
+    pub api_ports: Vec<u16>,
     /// The port of the UI, if there is one.
     pub ui_port: u16,
     conf: BTreeMap<String, serde_json::Value>,
@@ -180,28 +186,42 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster without daemons; `conf` stands in every `storm.yaml`.
+    /// A cluster without daemons, for one Nimbus; `conf` stands in every `storm.yaml`.
     ///
     /// # Errors
     /// If no folder or port is to be had.
     pub fn new(conf: &[(&str, serde_json::Value)]) -> Result<Cluster> {
+        Cluster::of(1, conf)
+    }
+
+    /// A cluster without daemons, for so many Nimbuses; all of them stand in `nimbus.seeds`.
+    ///
+    /// # Errors
+    /// If no folder or port is to be had.
+    pub fn of(nimbuses: usize, conf: &[(&str, serde_json::Value)]) -> Result<Cluster> {
         let temporary = tempfile::Builder::new().prefix("storm-").tempdir().context("making a folder")?;
-        let (api, ui) = (claim_port()?, claim_port()?);
-        let (api_port, ui_port) = (api.port, ui.port);
+        let ui = claim_port()?;
+        let ui_port = ui.port;
+        let mut claims = (0..nimbuses).map(|_| claim_port()).collect::<Result<Vec<_>>>()?;
+        let api_ports: Vec<u16> = claims.iter().map(|claim| claim.port).collect();
+        claims.push(ui);
+        let seeds: Vec<String> = api_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let api_port = *api_ports.first().context("a cluster has a Nimbus")?;
         let mut all: BTreeMap<String, serde_json::Value> =
             conf.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        all.insert("nimbus.seeds".to_owned(), ["127.0.0.1"].as_slice().into());
+        all.insert("nimbus.seeds".to_owned(), seeds.clone().into());
         all.insert("nimbus.api.port".to_owned(), api_port.into());
         all.insert("ui.port".to_owned(), ui_port.into());
         Ok(Cluster {
             folder: temporary.path().to_owned(),
             _temporary: temporary,
             daemons: BTreeMap::new(),
-            client: Client::new(vec![format!("127.0.0.1:{api_port}")]),
+            client: Client::new(seeds),
             api_port,
+            api_ports,
             ui_port,
             conf: all,
-            claims: vec![api, ui],
+            claims,
         })
     }
 
@@ -221,6 +241,20 @@ impl Cluster {
     /// # Errors
     /// If its folder cannot be made.
     pub fn add(&mut self, name: &str, arguments: &[&str], slots: usize) -> Result<()> {
+        self.add_with(name, arguments, slots, &[])
+    }
+
+    /// As [`add`](Self::add); `own` stands in its `storm.yaml` alone.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
+    pub fn add_with(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        slots: usize,
+        own: &[(&str, serde_json::Value)],
+    ) -> Result<()> {
         let folder = self.folder.join(name);
         fs::create_dir(&folder)?;
         let mut conf = self.conf.clone();
@@ -233,14 +267,34 @@ impl Cluster {
         if slots > 0 {
             conf.insert("supervisor.slots.ports".to_owned(), ports.into());
         }
+        if let Some(port) = self.api_port_of(name) {
+            conf.insert("nimbus.api.port".to_owned(), port.into());
+        }
+        conf.extend(own.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         conf.insert("storm.local.dir".to_owned(), folder.join("local").display().to_string().into());
         conf.insert("storm.log.dir".to_owned(), folder.join("logs").display().to_string().into());
         // JSON is YAML.
         let yaml: String = conf.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         fs::write(folder.join("storm.yaml"), yaml)?;
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, child: None });
+        self.daemons.insert(name.to_owned(), Daemon { arguments, folder, environment: BTreeMap::new(), child: None });
         Ok(())
+    }
+
+    /// The port of a Nimbus's API by the daemon's name; `None` if it is no Nimbus.
+    pub fn api_port_of(&self, name: &str) -> Option<u16> {
+        let at = match name {
+            "nimbus" | "standalone" => 1,
+            name => name.strip_prefix("nimbus-")?.parse::<usize>().ok()?,
+        };
+        self.api_ports.get(at.checked_sub(1)?).copied()
+    }
+
+    /// The name of the Nimbus that leads, if those that answer know one.
+    pub async fn leader(&self) -> Option<String> {
+        let cluster = self.client.cluster().await.ok()?;
+        let port = cluster.nimbuses.iter().find(|nimbus| nimbus.leads)?.port;
+        self.daemons.keys().find(|name| self.api_port_of(name) == Some(port)).cloned()
     }
 
     /// A daemon by its name.
@@ -257,17 +311,20 @@ impl Cluster {
     /// If it does not become ready.
     pub async fn start(&mut self, name: &str) -> Result<()> {
         self.daemon(name).start()?;
-        let is_nimbus = matches!(name, "nimbus" | "standalone");
+        let own = self.api_port_of(name);
+        let asked = own.map_or_else(|| self.client.clone(), |port| Client::new(vec![format!("127.0.0.1:{port}")]));
         let pid = self.daemon(name).pid()?;
         let waited = self
             .wait(&format!("{name} (process {pid}) is ready"), async |cluster| {
-                let summary = cluster.client.cluster().await.ok()?;
+                let summary = asked.cluster().await.ok()?;
                 let leads = summary.nimbuses.iter().any(|nimbus| nimbus.leads);
+                let is_counted = own.is_none_or(|port| summary.nimbuses.iter().any(|nimbus| nimbus.port == port));
                 let supervisors = cluster.daemons.iter().filter(|(name, daemon)| {
                     daemon.child.is_some() && (name.starts_with("supervisor") || *name == "standalone")
                 });
                 let available = summary.machines.iter().filter(|machine| machine.available && !machine.dead);
-                (leads && (is_nimbus && name == "nimbus" || available.count() >= supervisors.count())).then_some(())
+                let are_there = name.starts_with("nimbus") || available.count() >= supervisors.count();
+                (leads && is_counted && are_there).then_some(())
             })
             .await;
         waited.with_context(|| self.daemons.get(name).map(Daemon::output).unwrap_or_default())
@@ -290,8 +347,7 @@ impl Cluster {
     pub fn storm_output(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
         let output = Command::new(&executables()?.storm)
             .args(arguments)
-            .env("STORM_NIMBUS_SEEDS", "[\"127.0.0.1\"]")
-            .env("STORM_NIMBUS_API_PORT", self.api_port.to_string())
+            .env("STORM_NIMBUS_SEEDS", self.conf["nimbus.seeds"].to_string())
             .env("HOME", &self.folder)
             .env("STORM_CONF_DIR", &self.folder)
             .current_dir(&self.folder)
@@ -307,26 +363,21 @@ impl Cluster {
     /// # Errors
     /// If it is refused.
     pub fn submit_fault(&self, name: &str, workers: u16, lines: u64, rate: u64) -> Result<PathBuf> {
+        self.submit_fault_with(name, workers, &["--lines", &lines.to_string(), "--rate", &rate.to_string()])
+    }
+
+    /// As [`submit_fault`](Self::submit_fault), with these [arguments](crate::fault_topology::Args) beside the folder.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn submit_fault_with(&self, name: &str, workers: u16, arguments: &[&str]) -> Result<PathBuf> {
         let evidence = self.folder.join(format!("evidence-{name}"));
         fs::create_dir(&evidence)?;
         let executable = executables()?.fault.display().to_string();
-        let (workers, lines, rate) = (format!("topology.workers={workers}"), lines.to_string(), rate.to_string());
+        let workers = format!("topology.workers={workers}");
         let folder = evidence.display().to_string();
-        self.storm(&[
-            "submit",
-            &executable,
-            "--name",
-            name,
-            "-c",
-            &workers,
-            "--",
-            "--folder",
-            &folder,
-            "--lines",
-            &lines,
-            "--rate",
-            &rate,
-        ])?;
+        let submit = ["submit", &executable, "--name", name, "-c", &workers, "--", "--folder", &folder];
+        self.storm(&[&submit, arguments].concat())?;
         Ok(evidence)
     }
 

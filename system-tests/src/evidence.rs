@@ -97,26 +97,47 @@ impl Evidence {
         self.frontiers.len() == SOURCES && self.frontiers.values().all(|frontier| *frontier >= lines)
     }
 
+    /// Offsets below which all is acked, added up over the spout tasks of a folder; 0 if there is nothing yet.
+    pub fn progress(folder: &Path) -> u64 {
+        let of =
+            |source: usize| fs::read_to_string(folder.join(format!("frontier-{source}"))).ok()?.parse::<u64>().ok();
+        (0..SOURCES).filter_map(of).sum()
+    }
+
+    /// Below it every offset is acked, whichever spout task has it.
+    pub fn settled(&self) -> u64 {
+        let all = (0..SOURCES as u64).map(|source| self.frontiers.get(&source).copied().unwrap_or(0));
+        all.min().unwrap_or(0)
+    }
+
     /// What is wrong, a line each; empty if nothing is. `lines` were emitted and acked.
     pub fn problems(&self, lines: u64) -> Vec<String> {
+        self.problems_within(lines, lines)
+    }
+
+    /// As [`problems`](Self::problems) in mid-stream: what is not [settled](Self::settled) may be there or not.
+    pub fn problems_so_far(&self) -> Vec<String> {
+        self.problems_within(self.settled(), u64::MAX)
+    }
+
+    fn problems_within(&self, acked: u64, emitted: u64) -> Vec<String> {
         let mut problems: Vec<String> = self.malformed.iter().map(|line| format!("malformed: {line}")).collect();
-        let mut expected = BTreeSet::new();
-        for offset in 0..lines {
+        for offset in 0..acked {
             for (index, word) in words(offset).enumerate() {
-                let place = (offset, index as u64);
-                expected.insert(place);
-                match self.written.get(&place) {
-                    None => problems.push(format!("missing: line {offset}, word {index}, `{word}`")),
-                    Some(found) if found.len() != 1 || !found.contains_key(&word) => {
-                        problems
-                            .push(format!("wrong: line {offset}, word {index} is `{word}`, and {found:?} was written"));
-                    }
-                    Some(_) => {}
+                if !self.written.contains_key(&(offset, index as u64)) {
+                    problems.push(format!("missing: line {offset}, word {index}, `{word}`"));
                 }
             }
         }
-        let foreign = self.written.keys().filter(|place| !expected.contains(place));
-        problems.extend(foreign.map(|(offset, index)| format!("foreign: line {offset}, word {index}")));
+        for ((offset, index), found) in &self.written {
+            match words(*offset).nth(*index as usize).filter(|_| *offset < emitted) {
+                None => problems.push(format!("foreign: line {offset}, word {index}")),
+                Some(word) if found.len() != 1 || !found.contains_key(&word) => {
+                    problems.push(format!("wrong: line {offset}, word {index} is `{word}`, and {found:?} was written"));
+                }
+                Some(_) => {}
+            }
+        }
         problems
     }
 
@@ -169,6 +190,10 @@ mod tests {
         assert!(problems[1].starts_with("wrong: line 4, word 0 is"), "{problems:?}");
         assert_eq!(problems[2], "foreign: line 99, word 0");
         assert_eq!(evidence.doubles(), 1);
+        assert_eq!(evidence.settled(), 0);
+        let so_far = evidence.problems_so_far();
+        assert_eq!(so_far.len(), 3, "{so_far:?}");
+        assert!(so_far[2].starts_with("wrong: line 99, word 0"), "{so_far:?}");
         let problems = evidence.problems(21);
         assert!(problems.iter().any(|problem| problem.starts_with("missing: line 20, word 0")), "{problems:?}");
     }

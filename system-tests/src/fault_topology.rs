@@ -23,14 +23,15 @@ pub struct Args {
     /// Lines that each spout task emits in a second
     #[arg(long, default_value_t = 1000)]
     pub rate: u64,
+    /// Tasks that write words down
+    #[arg(long, default_value_t = 4)]
+    pub writers: usize,
 }
 
 /// Spout tasks.
 pub const SOURCES: usize = 2;
 /// Tasks that split.
 const SPLITTERS: usize = 2;
-/// Tasks that write words down.
-const WRITERS: usize = 4;
 
 /// A numbered line.
 #[tuple]
@@ -70,7 +71,7 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     if !args.folder.is_absolute() {
         return Err(Error::fatal(format!("--folder `{}` must be absolute", args.folder.display())));
     }
-    let Args { folder, lines, rate } = args;
+    let Args { folder, lines, rate, writers } = args;
     let spout = {
         let folder = folder.clone();
         move || Lines::new(folder.clone(), lines, rate)
@@ -83,7 +84,7 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     // By offset, so that which tasks a root touches is the same each time it is emitted.
     let words = topology.bolt("split", split).parallelism(SPLITTERS).fields(&lines, Line::OFFSET).add();
     let write = move || WriteDown { folder: folder.clone(), file: None };
-    topology.bolt("write", write).parallelism(WRITERS).fields(&words, Word::WORD).blocking().add();
+    topology.bolt("write", write).parallelism(writers).fields(&words, Word::WORD).blocking().add();
     Ok(())
 }
 

@@ -16,19 +16,21 @@ function show(cluster) {
   const sum = (list, of) => list.reduce((total, one) => total + of(one), 0);
   const slots = sum(alive, (machine) => machine.slots.length);
   const used = sum(alive, (machine) => machine.used.length);
+  const free = sum(alive.filter((machine) => !machine.drained), (machine) => machine.slots.length - machine.used.length);
+  const drained = alive.filter((machine) => machine.drained).length;
   const leader = cluster.nimbuses.find((nimbus) => nimbus.leads);
   return [
     h("h1", null, "Cluster"),
     h("dl", { class: "tiles" },
       tile("Topologies", count(cluster.topologies.length)),
       tile("Slots used", [count(used), h("small", null, ` of ${slots.toLocaleString("en-US")}`)]),
-      tile("Supervisors", [count(alive.length), alive.length < cluster.machines.length && h("small", null, ` and ${cluster.machines.length - alive.length} dead`)]),
+      tile("Supervisors", [count(alive.length), alive.length < cluster.machines.length && h("small", null, ` and ${cluster.machines.length - alive.length} dead`), drained > 0 && h("small", null, `, ${drained} drained`)]),
       tile("Executors", count(sum(cluster.topologies, (one) => one.executors))),
       tile("Tasks", count(sum(cluster.topologies, (one) => one.tasks))),
       tile("Leader", leader ? [`${leader.host}:${leader.port}`, h("small", null, ` ${cluster.version}`)] : "none yet", "text")),
     box("The cluster state does not answer", cluster.cluster_state === null ? [] : [cluster.cluster_state], "bad"),
     box("What cannot be read", cluster.unreadable, "bad"),
-    topologies(cluster.topologies, slots - used),
+    topologies(cluster.topologies, free),
     h("h2", null, "Supervisors"),
     supervisors(cluster.machines),
     h("h2", null, "Nimbuses"),
@@ -91,6 +93,10 @@ function slot(port, isUsed) {
 function machineState(machine) {
   const heard = `last heard ${duration(machine.heard_ms)} ago`;
   if (machine.dead) return [h("span", { class: "badge bad" }, "dead"), h("span", { class: "sub" }, heard)];
+  if (machine.drained) {
+    const left = machine.used.length === 0 ? "no work is left" : `${machine.used.length} ${machine.used.length === 1 ? "worker" : "workers"} left`;
+    return [h("span", { class: "badge warn" }, machine.used.length === 0 ? "drained" : "draining"), h("span", { class: "sub" }, `${left}; it gets no new one until `, h("code", null, `storm admin undrain ${machine.host}`))];
+  }
   if (!machine.available) return [h("span", { class: "badge warn" }, "gets no new work"), h("span", { class: "sub" }, `its Supervisor is away; ${heard}`)];
   return [h("span", { class: "badge good" }, "alive"), machine.heard_ms > 5000 && h("span", { class: "sub" }, heard)];
 }
@@ -99,11 +105,11 @@ function nimbuses(all) {
   if (all.length === 0) return h("p", { class: "empty" }, "No Nimbus is on record yet.");
   return table("Nimbuses", [
     { name: "Host", kind: "name", cell: (one) => `${one.host}:${one.port}` },
-    { name: "Status", cell: (one) => h("span", { class: one.leads ? "badge good" : "badge" }, one.leads ? "Leader" : "Not a leader") },
+    { name: "Status", cell: (one) => h("span", { class: one.leads ? "badge good" : "badge" }, one.leads ? "Leader" : "Follower") },
     { name: "Uptime", kind: "num", cell: (one) => duration(one.uptime_ms) },
     { name: "Version", cell: (one) => text(one.version) },
     { name: "Id", kind: "text", cell: (one) => h("span", { class: "mono" }, one.id) },
-  ], all, (one) => one.id);
+  ], [...all].sort((one, other) => other.leads - one.leads), (one) => one.id);
 }
 
 live(load, show);

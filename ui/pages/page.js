@@ -203,7 +203,7 @@ export function windowName(window) {
   return WINDOWS[window] ?? `${window} s`;
 }
 
-const KINDS = { ACTIVE: "good", INACTIVE: "warn", KILLED: "bad", BROKEN: "bad" };
+const KINDS = { ACTIVE: "good", INACTIVE: "warn", REBALANCING: "warn", KILLED: "bad", BROKEN: "bad" };
 
 /** The state of a topology. */
 export function status(word) {
@@ -268,28 +268,30 @@ export function configuration(title, pairs) {
 export const topologyLink = (id) => `/topology.html?id=${encodeURIComponent(id)}`;
 export const componentLink = (id, component) => `/component.html?id=${encodeURIComponent(component)}&topology_id=${encodeURIComponent(id)}`;
 
-/** A question with its effect in words. `act(wait)` is called on yes; what it throws is shown. */
-export function confirm({ title, effect, yes, danger, wait, act }) {
+/**
+ * A question with its effect in words. Fields are whole numbers: `{ name, label, hint, value, min, max }`. `act(values)` is called on yes, with a
+ * number by each field's name; what it throws is shown.
+ */
+export function confirm({ title, effect, yes, danger, fields = [], act }) {
   const dialog = document.getElementById("dialog");
-  const field = wait === undefined ? null : [
-    h("label", { for: "wait" }, "Wait (seconds)"),
-    h("input", { id: "wait", type: "number", min: "0", max: "4294967295", step: "1", required: true, value: String(wait) }),
-  ];
+  const field = ({ name, label, hint, value, min, max }) => h("div", { class: "field", key: name },
+    h("label", { for: `field-${name}` }, label, hint && h("small", null, ` ${hint}`)),
+    h("input", { id: `field-${name}`, name, type: "number", min: String(min), max: String(max), step: "1", required: true, value: String(value) }));
   const show = (failed, busy) => draw(dialog,
     h("form", { method: "dialog", onsubmit: submit, key: title },
       h("h2", { id: "dialog-title" }, title),
       h("p", null, effect),
-      field,
+      fields.length > 0 && h("div", { class: "fields" }, fields.map(field)),
       h("p", { class: "failed", role: "alert" }, failed),
       h("div", { class: "actions" },
         h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
         h("button", { type: "submit", class: danger ? "primary danger" : "primary", disabled: busy }, yes))));
   const submit = async (event) => {
     event.preventDefault();
-    const seconds = wait === undefined ? undefined : Number(dialog.querySelector("#wait").value);
+    const values = Object.fromEntries(fields.map(({ name }) => [name, Number(event.target.elements[name].value)]));
     show("", true);
     try {
-      await act(seconds);
+      await act(values);
       dialog.close();
     } catch (error) {
       show(error.message, false);

@@ -23,7 +23,7 @@ function show({ statistics, topology }) {
     h("p", { class: "crumb" }, h("a", { href: "/" }, "Cluster"), " › Topology"),
     h("div", { class: "head" }, h("h1", null, summary.name), status(summary.status)),
     summary.reason && h("p", { class: "reason" }, summary.reason),
-    actions(summary, statistics.msgTimeout),
+    actions(summary, statistics),
     box("Troubles", topology.troubles, "bad"),
     h("dl", { class: "tiles" },
       tile("Uptime", duration(summary.uptime_ms)),
@@ -57,11 +57,15 @@ function absent(message) {
   ];
 }
 
-function actions(summary, wait) {
-  const act = (path) => async () => {
-    await ask(path, { method: "POST" });
+const MOST_SECONDS = 4294967295;
+const MOST_WORKERS = 65535;
+
+function actions(summary, statistics) {
+  const act = (path, body) => async () => {
+    await ask(path, { method: "POST", body: body && JSON.stringify(body), headers: body && { "content-type": "application/json" } });
     again();
   };
+  const wait = { name: "wait", label: "Wait", hint: "seconds, at most", value: statistics.msgTimeout, min: 0, max: MOST_SECONDS };
   const base = `/api/v1/topology/${encodeURIComponent(summary.id)}`;
   const activate = () => confirm({
     title: `Activate ${summary.name}?`,
@@ -76,12 +80,35 @@ function actions(summary, wait) {
   const kill = () => confirm({
     title: `Kill ${summary.name}?`,
     effect: `Its spouts stop now. What is pending may end within the wait; then its workers stop, and all that ${summary.id} has in the cluster is removed. This cannot be undone.`,
-    yes: "Kill", danger: true, wait,
-    act: (seconds) => act(`${base}/kill/${seconds}`)(),
+    yes: "Kill", danger: true, fields: [wait],
+    act: (values) => act(`${base}/kill/${values.wait}`)(),
+  });
+  const components = [...statistics.spouts, ...statistics.bolts].map((one) => ({
+    component: one.spoutId ?? one.boltId, value: one.executors, max: Math.max(one.tasks, 1),
+  }));
+  const rebalance = () => confirm({
+    title: `Rebalance ${summary.name}?`,
+    effect: `Its spouts stop now. What is pending may end within the wait; then its executors are dealt anew over machines and slots, and it is ${summary.status} again.`,
+    yes: "Rebalance",
+    fields: [
+      wait,
+      { name: "workers", label: "Workers", value: Math.max(summary.workers_wanted, 1), min: 1, max: MOST_WORKERS },
+      ...components.map(({ component, value, max }, at) => ({
+        name: `executors-${at}`, label: ["Executors of ", h("strong", null, component)], hint: `1 to ${max.toLocaleString("en-US")}`, value, min: 1, max,
+      })),
+    ],
+    act: (values) => {
+      // What was not touched stays as it is, whatever it has become meanwhile.
+      const changed = components.map(({ component, value }, at) => [component, value, values[`executors-${at}`]]).filter(([, before, now]) => now !== before);
+      const options = { executors: Object.fromEntries(changed.map(([component, , now]) => [component, now])) };
+      if (values.workers !== summary.workers_wanted) options.numWorkers = values.workers;
+      return act(`${base}/rebalance/${values.wait}`, { rebalanceOptions: options })();
+    },
   });
   return h("div", { class: "actions" },
     h("button", { disabled: summary.status !== "INACTIVE", onclick: activate, key: "activate" }, "Activate"),
     h("button", { disabled: summary.status !== "ACTIVE", onclick: deactivate, key: "deactivate" }, "Deactivate"),
+    h("button", { disabled: !["ACTIVE", "INACTIVE"].includes(summary.status), onclick: rebalance, key: "rebalance" }, "Rebalance …"),
     h("button", { class: "danger", disabled: summary.status === "KILLED", onclick: kill, key: "kill" }, "Kill …"));
 }
 

@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::rest::answer::Refusal;
 
-/// Most bytes of a body; none is read.
+/// Most bytes of a body: that of a rebalance names components.
 const BODY_BYTES: u64 = 64 << 10;
 
 /// Headers of every answer.
@@ -60,7 +60,7 @@ impl Guard {
         }
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|bytes| bytes > BODY_BYTES) {
-            let why = format!("the request's body is longer than {BODY_BYTES} bytes; no request here needs one");
+            let why = format!("the request's body is longer than {BODY_BYTES} bytes; no request here needs that");
             return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ensemble;
 mod install;
 mod process;
 mod server;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+pub use ensemble::Ensemble;
 pub use install::VERSION;
 pub use server::Server;
 
@@ -42,9 +44,13 @@ impl ZooKeeper {
     pub fn start() -> Result<Self> {
         let folder = TempDir::with_prefix("zookeeper-").context("making a folder for ZooKeeper")?;
         let server = Server::on_free_port(folder.path().to_owned())?;
-        let mut zookeeper = ZooKeeper { server, folder, running: None };
+        let mut zookeeper = ZooKeeper::of(server, folder);
         zookeeper.restart()?;
         Ok(zookeeper)
+    }
+
+    fn of(server: Server, folder: TempDir) -> Self {
+        ZooKeeper { server, folder, running: None }
     }
 
     /// `127.0.0.1:PORT`; a restart keeps it.
@@ -76,6 +82,37 @@ impl ZooKeeper {
     /// # Errors
     /// If it does not start.
     pub fn restart(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_until_it_answers()
+    }
+
+    /// What it is now: `leader` or `follower` of an ensemble, or `standalone`.
+    ///
+    /// # Errors
+    /// If it does not answer, or has no part in an ensemble.
+    pub fn mode(&self) -> Result<String> {
+        self.said("Mode: ")
+    }
+
+    /// Counts the changes of its data and of its sessions; an ensemble begins anew with each leader.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn changes(&self) -> Result<u64> {
+        let zxid = self.said("Zxid: 0x")?;
+        let zxid = u64::from_str_radix(&zxid, 16).with_context(|| format!("`{zxid}` is no transaction id"))?;
+        Ok(zxid & u64::from(u32::MAX))
+    }
+
+    /// The rest of a line of `srvr`.
+    fn said(&self, begin: &str) -> Result<String> {
+        let answer = self.server.ask("srvr").context("asking ZooKeeper")?;
+        let rest = answer.lines().find_map(|line| line.strip_prefix(begin));
+        Ok(rest.with_context(|| format!("ZooKeeper does not say `{begin}`: {answer}"))?.to_owned())
+    }
+
+    /// Starts it on its data, without waiting. Kills it first if it runs.
+    fn spawn(&mut self) -> Result<()> {
         self.kill()?;
         let java = self.server.spawn()?;
         let guard = Command::new("sh")
@@ -87,7 +124,12 @@ impl ZooKeeper {
             .process_group(0)
             .spawn()
             .context("starting ZooKeeper's guard")?;
-        let running = self.running.insert(Running { java, guard });
+        self.running = Some(Running { java, guard });
+        Ok(())
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let running = self.running.as_mut().context("this ZooKeeper does not run")?;
         let outcome = self.server.wait_until_it_answers(&mut running.java);
         if outcome.is_err() {
             self.kill()?;

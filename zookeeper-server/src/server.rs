@@ -30,33 +30,40 @@ const LOOKS: u32 = 1200;
 pub struct Server {
     folder: PathBuf,
     port: u16,
+    /// Its place in an ensemble, if it belongs to one.
+    seat: Option<Seat>,
+}
+
+/// A server's place in an ensemble.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    /// Counts from 1.
+    pub(crate) id: usize,
+    /// Of all servers, in the order of their ids: the port that the leader's followers connect to, and that of elections.
+    pub(crate) ports: Vec<[u16; 2]>,
 }
 
 impl Server {
     /// A server with its data in `folder`, on this port of loopback. It is not started.
     pub fn new(folder: PathBuf, port: u16) -> Self {
-        Server { folder, port }
+        Server { folder, port, seat: None }
     }
 
     /// The server that was last started in `folder`, if there was one.
     pub fn in_folder(folder: PathBuf) -> Option<Self> {
         let configuration = fs::read_to_string(folder.join("zoo.cfg")).ok()?;
         let port = configuration.lines().find_map(|line| line.strip_prefix("clientPort="))?.parse().ok()?;
-        Some(Server { folder, port })
+        Some(Server { folder, port, seat: None })
     }
 
     /// On a port that nobody listens on now.
     pub(crate) fn on_free_port(folder: PathBuf) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let range = u32::from(FREE_PORTS.end - FREE_PORTS.start);
-        for _ in 0..range {
-            let turn = std::process::id().wrapping_mul(131).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-            let port = FREE_PORTS.start + u16::try_from(turn % range).context("a port of the range")?;
-            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return Ok(Server { folder, port });
-            }
-        }
-        bail!("no port from {} to {} is free", FREE_PORTS.start, FREE_PORTS.end)
+        Ok(Server { folder, port: free_port()?, seat: None })
+    }
+
+    /// As a server of an ensemble, on a port that nobody listens on now.
+    pub(crate) fn in_ensemble(folder: PathBuf, seat: Seat) -> Result<Self> {
+        Ok(Server { folder, port: free_port()?, seat: Some(seat) })
     }
 
     /// `127.0.0.1:PORT`.
@@ -128,7 +135,12 @@ impl Server {
             bail!("port {} is taken by another process: choose another", self.port);
         }
         let (configuration, logging) = (self.folder.join("zoo.cfg"), self.folder.join("logback.xml"));
-        write(&configuration, &configuration_of(&data, self.port))?;
+        let mut settings = configuration_of(&data, self.port);
+        if let Some(seat) = &self.seat {
+            write(&data.join("myid"), &format!("{}\n", seat.id))?;
+            settings += &seat.settings();
+        }
+        write(&configuration, &settings)?;
         write(&logging, LOGGING)?;
         let log = append(&self.log())?;
         let mut command = Command::new("java");
@@ -177,7 +189,8 @@ impl Server {
             && self.ask("srvr").is_ok_and(|it| it.contains("Mode:"))
     }
 
-    fn ask(&self, question: &str) -> std::io::Result<String> {
+    /// What it says to a word of four letters, such as `srvr`.
+    pub(crate) fn ask(&self, question: &str) -> std::io::Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         connection.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -186,6 +199,31 @@ impl Server {
         connection.read_to_string(&mut answer)?;
         Ok(answer)
     }
+}
+
+impl Seat {
+    /// What an ensemble's `zoo.cfg` has beside that of a lone server; in ticks, 5 s to join and 2 s to stay.
+    fn settings(&self) -> String {
+        let mut settings = "initLimit=50\nsyncLimit=20\n".to_owned();
+        for (at, [follow, elect]) in self.ports.iter().enumerate() {
+            settings += &format!("server.{}={}:{follow}:{elect}\n", at + 1, Ipv4Addr::LOCALHOST);
+        }
+        settings
+    }
+}
+
+/// A port that nobody listens on now; another one at each call.
+pub(crate) fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = u32::from(FREE_PORTS.end - FREE_PORTS.start);
+    for _ in 0..range {
+        let turn = std::process::id().wrapping_mul(131).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FREE_PORTS.start + u16::try_from(turn % range).context("a port of the range")?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {} to {} is free", FREE_PORTS.start, FREE_PORTS.end)
 }
 
 #[expect(

@@ -3,6 +3,7 @@
 //! Not here: flags of several words (`arguments`), what the daemons share (`daemons`).
 
 pub(crate) mod activate;
+pub(crate) mod admin;
 pub(crate) mod blobstore;
 pub(crate) mod completions;
 pub(crate) mod confvalue;
@@ -12,6 +13,7 @@ pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod local;
 pub(crate) mod nimbus;
+pub(crate) mod rebalance;
 pub(crate) mod standalone;
 pub(crate) mod submit;
 pub(crate) mod supervisor;

@@ -2,12 +2,13 @@
 
 use super::storm_in;
 
-const VERBS: [&[&str]; 18] = [
+const VERBS: [&[&str]; 22] = [
     &[],
     &["submit"],
     &["local"],
     &["list"],
     &["kill"],
+    &["rebalance"],
     &["activate"],
     &["deactivate"],
     &["get-errors"],
@@ -15,6 +16,9 @@ const VERBS: [&[&str]; 18] = [
     &["supervisor"],
     &["ui"],
     &["standalone"],
+    &["admin", "machines"],
+    &["admin", "drain"],
+    &["admin", "undrain"],
     &["blobstore", "list"],
     &["blobstore", "cat"],
     &["localconfvalue"],

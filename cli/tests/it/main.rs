@@ -7,6 +7,7 @@ mod cluster;
 mod completions;
 mod configuration;
 mod help;
+mod rebalance;
 mod submit;
 
 use std::path::Path;

@@ -5,17 +5,19 @@
 use std::sync::Arc;
 
 use cluster_state::board::ReadError;
-use cluster_state::records::{self, Status};
+use cluster_state::records::{self, RebalanceStep, Status};
 use cluster_state::store::{Session, StoreError};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::Submitted;
 use nimbus_api::topology::TopologySummary;
-use worker_api::ids::TopologyId;
+use worker_api::ids::{SupervisorId, TopologyId};
 
 use super::{Asker, Done, NotSubmitted, Process, Request, Role, not_alive};
 use crate::knowledge::{KnownGraph, KnownPlan, KnownTopology, Loaded};
 use crate::leadership::Election;
+use crate::liveness::MachineState;
 use crate::publish::WriteError;
+use crate::rebalance::Wishes;
 use crate::scheduling::{PlannedWorker, TopologyPlan};
 use crate::views::unreadable_summary;
 
@@ -49,8 +51,12 @@ impl Process {
                     && let Some(topology) = self.topology_mut(&id)
                 {
                     tracing::info!("{id}: {}", told(&record.status));
+                    let by_itself = matches!(&record.status, Status::Rebalancing { by_itself: Some(_), .. });
                     topology.record = *record;
                     self.scheduling_is_due = true;
+                    if by_itself {
+                        self.wishes.followed(&id, self.clock.uptime_ms());
+                    }
                 }
                 self.changed(id, result);
             }
@@ -72,6 +78,40 @@ impl Process {
             Done::Removed(id, result) => self.removed(id, result),
             Done::Refused => {}
             Done::Planned(id, plan, result) => self.planned(id, plan, result),
+            Done::Drained(records, result) => {
+                if let (Ok(()), Some(known)) = (&result, &mut self.known) {
+                    for record in records {
+                        tracing::info!(
+                            "machine {} is drained: it gets no work, and what it has goes elsewhere",
+                            record.host
+                        );
+                        known.drained.insert(record.id.clone(), record);
+                    }
+                }
+                self.drained(result);
+            }
+            Done::Undrained(ids, result) => {
+                if let (Ok(()), Some(known)) = (&result, &mut self.known) {
+                    for id in ids {
+                        let machine = known.drained.remove(&id).map_or_else(String::new, |record| record.host);
+                        tracing::info!("machine {machine} is drained no more: it may get work");
+                    }
+                }
+                self.drained(result);
+            }
+        }
+    }
+
+    /// Answers who asked for a drain, or its end.
+    fn drained(&mut self, result: Result<(), WriteError>) {
+        self.scheduling_is_due = true;
+        let failure = result.err().map(|error| self.write_failed(error));
+        if let Asker::Drain(machines, reply) = std::mem::replace(&mut self.asker, Asker::None) {
+            let answer = match failure {
+                Some(failure) => Err(failure),
+                None => Ok(machines.iter().map(|id| self.machine(id)).collect()),
+            };
+            let _ = reply.send(answer);
         }
     }
 
@@ -89,6 +129,7 @@ impl Process {
                 self.election_trouble = None;
                 if self.token() != Some(&token) {
                     tracing::info!("this Nimbus leads");
+                    self.wishes = Wishes::default();
                     self.load_is_due = true;
                     self.observed.machines.listen_anew(self.clock.uptime_ms());
                 }
@@ -145,6 +186,7 @@ impl Process {
         self.orphans = orphans;
         self.orphaned_names = orphaned_names;
         self.plans.clear();
+        self.unmoved.clear();
         self.scheduling_is_due = true;
         self.know_machines();
         self.touch_all();
@@ -191,6 +233,10 @@ impl Process {
                 self.observed.failing.moved(&id, index, now);
             }
         }
+        let is_dead = |machine: &SupervisorId| self.observed.machines.state(machine) == MachineState::Dead;
+        if topology.plan.as_ref().is_some_and(|before| before.machines.iter().any(is_dead)) {
+            self.wishes.machine_died(&id, now);
+        }
         topology.plan = Some(KnownPlan::new(plan));
         self.touched.insert(id);
         self.know_machines();
@@ -208,6 +254,7 @@ impl Process {
             self.sentences.remove(&id);
             self.plans.remove(&id);
             self.observed.forget(&id);
+            self.wishes.forget(&id);
             self.scheduling_is_due = true;
             if let Asker::Command(reply) = std::mem::replace(&mut self.asker, Asker::None) {
                 let _ = reply.send(summary);
@@ -285,7 +332,11 @@ fn told(status: &Status) -> String {
     match status {
         Status::Active => "active".to_owned(),
         Status::Inactive { reason } => format!("inactive: {reason}"),
-        Status::Rebalancing { wait_ms, .. } => format!("rebalancing, it may drain for {wait_ms} ms"),
+        Status::Rebalancing { step: RebalanceStep::Draining, wait_ms, by_itself, .. } => {
+            let why = by_itself.as_ref().map_or_else(String::new, |why| format!(", as {why}"));
+            format!("rebalancing{why}: it may drain for {wait_ms} ms")
+        }
+        Status::Rebalancing { step: RebalanceStep::Switching, .. } => "rebalancing: it is dealt anew".to_owned(),
         Status::Killed { wait_ms, .. } => format!("killed, it may drain for {wait_ms} ms"),
     }
 }

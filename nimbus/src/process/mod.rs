@@ -29,10 +29,10 @@ use cluster_state::paths;
 use cluster_state::records::{self, Leader};
 use cluster_state::store::{Session, StoreError};
 use futures_util::future::BoxFuture;
-use nimbus_api::cluster::Cluster;
+use nimbus_api::cluster::{Cluster, MachineSummary};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
-use nimbus_api::submission::{Kill, Submission, Submitted};
+use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
 use seam::{Seam, Task};
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +50,7 @@ use crate::lifecycle;
 use crate::liveness::Machines;
 use crate::observed::Observed;
 use crate::publish::{WriteError, Writer};
+use crate::rebalance::Wishes;
 use crate::scheduling::{Machine, TopologyPlan, WorkerSlot};
 
 /// How often time is looked at when nothing happens; liveness wants four looks in its time-out.
@@ -74,6 +75,8 @@ pub(crate) enum Request {
     Submit(Box<Submission>, Reply<Submitted>),
     /// A topology, by name or id, shall change.
     Command(String, Command, Reply<TopologySummary>),
+    /// The machines of this host name, or with this id, shall have no work, or may have it again.
+    Drain(String, bool, Reply<Vec<MachineSummary>>),
     /// A Supervisor reports.
     Machine(Box<MachineReport>, Reply<MachineAnswer>),
     /// A worker reports by itself.
@@ -81,12 +84,14 @@ pub(crate) enum Request {
 }
 
 /// What a user asks of a topology.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Its spouts shall be asked.
     Activate,
     /// Its spouts shall not be asked.
     Deactivate,
+    /// Its executors shall be dealt anew.
+    Rebalance(Rebalance),
     /// It shall go.
     Kill(Kill),
 }
@@ -100,6 +105,7 @@ impl Request {
             Request::Topology(_, reply) => drop(reply.send(Err(failure))),
             Request::Submit(_, reply) => drop(reply.send(Err(failure))),
             Request::Command(_, _, reply) => drop(reply.send(Err(failure))),
+            Request::Drain(_, _, reply) => drop(reply.send(Err(failure))),
             Request::Machine(_, reply) => drop(reply.send(Err(failure))),
             Request::Worker(_, reply) => drop(reply.send(Err(failure))),
         }
@@ -107,7 +113,7 @@ impl Request {
 
     /// Whether it changes records.
     fn is_write(&self) -> bool {
-        matches!(self, Request::Submit(..) | Request::Command(..))
+        matches!(self, Request::Submit(..) | Request::Command(..) | Request::Drain(..))
     }
 }
 
@@ -129,6 +135,8 @@ enum Asker {
     Submit(Vec<String>, Reply<Submitted>),
     /// A command.
     Command(Reply<TopologySummary>),
+    /// A drain, or its end, of these machines.
+    Drain(Vec<SupervisorId>, Reply<Vec<MachineSummary>>),
 }
 
 /// Work that was done.
@@ -144,6 +152,8 @@ enum Done {
     /// A submission was refused, and its asker has heard so.
     Refused,
     Planned(TopologyId, TopologyPlan, Result<(), WriteError>),
+    Drained(Vec<records::Drained>, Result<(), WriteError>),
+    Undrained(Vec<SupervisorId>, Result<(), WriteError>),
 }
 
 /// Why a submission was not stored.
@@ -154,8 +164,9 @@ enum NotSubmitted {
     Write(WriteError),
 }
 
-/// What the scheduler was last asked with.
-type Inputs = (BTreeMap<SupervisorId, Machine>, BTreeMap<TopologyId, BTreeMap<WorkerIndex, (SupervisorId, Port)>>);
+/// What the scheduler was last asked with: machines, slots that fail their workers, and whether machines are settled.
+type Inputs =
+    (BTreeMap<SupervisorId, Machine>, BTreeMap<TopologyId, BTreeMap<WorkerIndex, (SupervisorId, Port)>>, bool);
 
 /// All that a Nimbus knows.
 pub(crate) struct Process {
@@ -196,6 +207,10 @@ pub(crate) struct Process {
     /// Plans that were made, and are not published yet.
     plans: BTreeMap<TopologyId, TopologyPlan>,
     scheduled_with: Option<Inputs>,
+    /// Topologies that were dealt anew, and whose plan stays as it is.
+    unmoved: BTreeSet<TopologyId>,
+    /// What is to be rebalanced without being asked for.
+    wishes: Wishes,
     /// After a store that is there did not do its work: until the next tick.
     is_pausing: bool,
     /// Why the last election was none.
@@ -247,6 +262,8 @@ impl Process {
             orphaned_names: Vec::new(),
             plans: BTreeMap::new(),
             scheduled_with: None,
+            unmoved: BTreeSet::new(),
+            wishes: Wishes::default(),
             is_pausing: false,
             election_trouble: None,
             sweeping: None,
@@ -376,6 +393,7 @@ impl Process {
             Asker::None => {}
             Asker::Submit(_, reply) => drop(reply.send(Err(unsure))),
             Asker::Command(reply) => drop(reply.send(Err(unsure))),
+            Asker::Drain(_, reply) => drop(reply.send(Err(unsure))),
         }
     }
 

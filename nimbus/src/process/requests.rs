@@ -45,7 +45,7 @@ impl Process {
             Request::Topology(name, reply) => drop(reply.send(self.find(&name))),
             Request::Machine(report, reply) => drop(reply.send(Ok(self.machine_reports(*report)))),
             Request::Worker(report, reply) => drop(reply.send(Ok(self.worker_reports(*report)))),
-            Request::Submit(..) | Request::Command(..) => {}
+            Request::Submit(..) | Request::Command(..) | Request::Drain(..) => {}
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use cluster_state::records::{self, FileBlob, Rebalanced, Status};
 use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
+use nimbus_api::cluster::MachineSummary;
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::submission::{Kill, Submission, Submitted, name_is_taken};
+use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted, name_is_taken};
 use nimbus_api::topology::TopologySummary;
 use seam::Seam;
 use topology_api::config::TopologySettings;
@@ -26,6 +27,7 @@ use crate::lifecycle::{self, Change, Event};
 use crate::liveness::MachineState;
 use crate::observed::is_usable;
 use crate::publish::{WriteError, Writer};
+use crate::rebalance;
 use crate::scheduling::{Machine, TopologyDetails, schedule};
 use crate::submission::{Checked, Limits, check};
 
@@ -60,6 +62,7 @@ impl Process {
             let work = match request {
                 Request::Submit(submission, reply) => self.submit(*submission, reply, &writer),
                 Request::Command(name, command, reply) => self.command(&name, command, reply, &writer),
+                Request::Drain(host, drained, reply) => self.drain(&host, drained, reply, &writer),
                 other => {
                     self.request(other);
                     None
@@ -83,6 +86,12 @@ impl Process {
             return Some(Box::pin(async move { Done::Cleaned(writer.free_name(&name).await) }));
         }
         self.schedule();
+        // What rebalances and stays where it is goes on before plans of others are published.
+        while let Some(id) = self.unmoved.pop_first() {
+            if let Some(work) = self.moves_on(&id, &Event::Unmoved, &writer) {
+                return Some(work);
+            }
+        }
         while let Some((id, plan)) = self.plans.pop_first() {
             match plan.records() {
                 Ok(records) => {
@@ -93,7 +102,11 @@ impl Process {
                 }
                 Err(too_long) => {
                     tracing::error!("{id}: {too_long}");
-                    self.sentences.insert(id, too_long.to_string());
+                    self.sentences.insert(id.clone(), too_long.to_string());
+                    // It was checked; but machines may have gone since.
+                    if let Some(work) = self.moves_on(&id, &Event::Unmoved, &writer) {
+                        return Some(work);
+                    }
                 }
             }
         }
@@ -141,8 +154,7 @@ impl Process {
             let is_killed = readable.is_some_and(KnownTopology::is_killed);
             return Err(name_is_taken(&submission.name, id, is_killed));
         }
-        let limits = Limits { most_workers: self.config.most_workers, most_executors: self.config.most_executors };
-        let mut checked = check(&submission, &limits, known.daemons.supervisors.values())?;
+        let mut checked = check(&submission, &self.limits(), known.daemons.supervisors.values())?;
         let blobs = std::iter::once(("executable".to_owned(), &submission.executable));
         let files = submission.files.iter().map(|(name, hash)| (format!("file {name}"), hash));
         for (what, hash) in blobs.chain(files) {
@@ -161,7 +173,7 @@ impl Process {
         let machines = self.machines();
         let all = machines.iter().filter_map(|(id, machine)| match machine {
             Machine::Available { slots, .. } => Some(slots.iter().map(move |port| (id, *port))),
-            Machine::Unavailable => None,
+            Machine::Unavailable | Machine::Drained => None,
         });
         let used: BTreeSet<(&SupervisorId, Port)> =
             self.planned_slots().map(|slot| (&slot.supervisor, slot.port)).collect();
@@ -193,9 +205,10 @@ impl Process {
             let event = match command {
                 Command::Activate => Event::Activate,
                 Command::Deactivate => Event::Deactivate,
+                Command::Rebalance(rebalance) => self.rebalance(topology, &rebalance)?,
                 Command::Kill(Kill { wait_secs }) => Event::Kill { wait_ms: wait_ms(wait_secs, topology) },
             };
-            Ok((id, lifecycle::next(&topology.record, &event, self.clock.epoch_ms())?))
+            Ok((id, lifecycle::next(&topology.record, topology.plan_version(), &event, self.clock.epoch_ms())?))
         });
         match change {
             Err(failure) => {
@@ -213,19 +226,105 @@ impl Process {
         }
     }
 
+    /// Checks what is wanted of a topology.
+    fn rebalance(&self, topology: &KnownTopology, rebalance: &Rebalance) -> Result<Event, Failure> {
+        let record = &topology.record;
+        let broken = topology.graph.as_ref().err().or(topology.plan_unreadable.as_ref());
+        let (Ok(graph), None) = (&topology.graph, broken) else {
+            let why = broken.map_or("", String::as_str);
+            return Err(FailureKind::WrongState.with(format!("{} is broken: {why}; it can only be killed", record.id)));
+        };
+        // What an earlier one asked for, and is not in the record yet, counts too.
+        let before = match &record.status {
+            Status::Rebalancing { to, .. } => lifecycle::merged(&record.rebalanced, to),
+            _ => record.rebalanced.clone(),
+        };
+        let to = rebalance::check(&record.name, rebalance, &graph.graph, &before, &self.limits())?;
+        Ok(Event::Rebalance { wait_ms: wait_ms(rebalance.wait_secs, topology), to, by_itself: None })
+    }
+
+    /// Begins to drain machines, or to have them drained no more.
+    fn drain(
+        &mut self,
+        host_or_id: &str,
+        drained: bool,
+        reply: Reply<Vec<MachineSummary>>,
+        writer: &Writer,
+    ) -> Option<BoxFuture<'static, Done>> {
+        let found = self.machines_called(host_or_id);
+        let (Some(known), false) = (&self.known, found.is_empty()) else {
+            let _ = reply.send(Err(self.no_machine(host_or_id)));
+            return None;
+        };
+        let changes = found.iter().filter(|id| known.drained.contains_key(*id) != drained);
+        let changes: Vec<SupervisorId> = changes.cloned().collect();
+        if changes.is_empty() {
+            let _ = reply.send(Ok(found.iter().map(|id| self.machine(id)).collect()));
+            return None;
+        }
+        let writer = writer.clone();
+        let work: BoxFuture<'static, Done> = if drained {
+            let since_ms = self.clock.epoch_ms();
+            let record = |id: &SupervisorId| records::Drained { id: id.clone(), host: self.machine(id).host, since_ms };
+            let records: Vec<records::Drained> = changes.iter().map(record).collect();
+            Box::pin(async move {
+                let written = writer.drain(&records).await;
+                Done::Drained(records, written)
+            })
+        } else {
+            Box::pin(async move {
+                let written = writer.undrain(&changes).await;
+                Done::Undrained(changes, written)
+            })
+        };
+        self.asker = Asker::Drain(found, reply);
+        Some(work)
+    }
+
+    /// The machines of this host name, or with this id.
+    fn machines_called(&self, host_or_id: &str) -> Vec<SupervisorId> {
+        let is_called = |id: &&SupervisorId| id.as_str() == host_or_id || self.machine(id).host == host_or_id;
+        self.all_machines().into_iter().filter(is_called).cloned().collect()
+    }
+
+    fn no_machine(&self, host_or_id: &str) -> Failure {
+        let shown: String = host_or_id.chars().take(worker_api::ids::ID_BYTES).flat_map(char::escape_default).collect();
+        let all: BTreeSet<String> = self.all_machines().into_iter().map(|id| self.machine(id).host).collect();
+        let there = match all.is_empty() {
+            true => "there is none".to_owned(),
+            false => format!("there are {}", all.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        FailureKind::NotFound.with(format!("no machine has the host name or the Supervisor's id `{shown}`; {there}"))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { most_workers: self.config.most_workers, most_executors: self.config.most_executors }
+    }
+
     /// What a topology needs without being asked.
     fn moves_by_itself(&mut self, id: &TopologyId, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
         let now = self.clock.uptime_ms();
         let topology = self.known.as_ref()?.topologies.get(id)?;
         let plan_gone_ms = self.plan_gone_ms.get(id).copied().unwrap_or(now);
-        for event in self.observed.events(id, topology, plan_gone_ms, now) {
-            match lifecycle::next(&topology.record, &event, self.clock.epoch_ms()) {
-                Ok(Change::Nothing) => {}
-                Ok(change) => return self.change(id.clone(), change, writer),
-                Err(refused) => tracing::error!("{id}: {refused}"),
+        let mut events = self.observed.events(id, topology, plan_gone_ms, now);
+        if let Some(why) = self.wishes.due(id, now).filter(|_| self.observed.machines.are_settled()) {
+            let (wait_ms, to) = (wait_ms(None, topology), Rebalanced::default());
+            events.push(Event::Rebalance { wait_ms, to, by_itself: Some(why) });
+        }
+        events.iter().find_map(|event| self.moves_on(id, event, writer))
+    }
+
+    /// What follows from what happens by itself.
+    fn moves_on(&mut self, id: &TopologyId, event: &Event, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
+        let topology = self.known.as_ref()?.topologies.get(id)?;
+        match lifecycle::next(&topology.record, topology.plan_version(), event, self.clock.epoch_ms()) {
+            Ok(Change::Nothing) => None,
+            Ok(change) => self.change(id.clone(), change, writer),
+            Err(refused) => {
+                tracing::error!("{id}: {refused}");
+                None
             }
         }
-        None
     }
 
     fn change(&mut self, id: TopologyId, change: Change, writer: &Writer) -> Option<BoxFuture<'static, Done>> {
@@ -272,6 +371,7 @@ impl Process {
             let (record, reported) = (known.daemons.supervisors.get(id), self.observed.report(id));
             match (self.observed.machines.state(id), record, reported) {
                 (MachineState::Dead, ..) => None,
+                _ if known.drained.contains_key(id) => Some(Machine::Drained),
                 (MachineState::Available, Some(record), Some(reported)) => {
                     let usable =
                         reported.report.slots.iter().filter(|(port, slot)| is_usable(slot, foreign) && is_free(**port));
@@ -290,7 +390,8 @@ impl Process {
         let now = self.clock.uptime_ms();
         let Some(known) = &self.known else { return };
         let failing = known.topologies.keys().map(|id| (id.clone(), self.observed.failing.to_move(id, now)));
-        let inputs = (machines, failing.filter(|(_, failing)| !failing.is_empty()).collect::<BTreeMap<_, _>>());
+        let failing = failing.filter(|(_, failing)| !failing.is_empty()).collect::<BTreeMap<_, _>>();
+        let inputs = (machines, failing, self.observed.machines.are_settled());
         if !self.scheduling_is_due && self.scheduled_with.as_ref() == Some(&inputs) {
             return;
         }
@@ -298,15 +399,16 @@ impl Process {
         let details = known.topologies.iter().filter(|(_, topology)| !topology.is_removing());
         let details: Vec<TopologyDetails> = details
             .map(|(id, topology)| {
-                let graph = topology.graph.as_ref().ok();
                 TopologyDetails {
                     id: id.clone(),
                     submitted_ms: topology.record.submitted_ms,
                     platform: topology.record.build.platform.clone(),
-                    workers: graph.map_or(1, |graph| graph.settings.workers),
-                    components: graph.map(|graph| graph.components.clone()).unwrap_or_default(),
+                    workers: topology.workers_wanted(),
+                    components: topology.components(),
                     // What is broken keeps what it has.
-                    leaving: topology.is_killed() || graph.is_none() || topology.plan_unreadable.is_some(),
+                    leaving: topology.is_killed() || topology.graph.is_err() || topology.plan_unreadable.is_some(),
+                    // A new leader first hears what there is.
+                    anew: topology.is_switching() && inputs.2,
                     plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),
                     failing: inputs.1.get(id).cloned().unwrap_or_default(),
                 }
@@ -318,6 +420,9 @@ impl Process {
             !details.leaving && plan.is_none_or(|plan| plan.workers.iter().any(|worker| worker.slot.is_none()))
         };
         let blocked = self.observed.blocked(now);
+        let dealt = details.iter().filter(|details| details.anew && !round.plans.contains_key(&details.id));
+        self.unmoved = dealt.map(|details| details.id.clone()).collect();
+        self.wishes.are(round.wishes, now);
         self.sentences = round.sentences;
         for waiting in details.iter().filter(waits).filter(|_| !blocked.is_empty()) {
             if let Some(sentence) = self.sentences.get_mut(&waiting.id) {

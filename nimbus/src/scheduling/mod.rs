@@ -1,12 +1,16 @@
 //! Which worker of which topology has which slot: Storm's even scheduler, moving as little as possible.
 //!
 //! A round goes: what may stay stays; workers whose slot failed again and again move; workers that wait get what is free;
-//! then new topologies, in the order of their submission. Executors are dealt to workers once, at the first plan: after that
-//! a worker only ever changes its slot.
+//! topologies that rebalance are dealt anew; then new topologies, in the order of their submission. Executors are dealt to
+//! workers at the first plan, and at a rebalance: between them a worker only ever changes its slot.
 //!
-//! Not here: who is alive (`liveness`), the records (`records` makes them), writing them (`publish`). Invariants: the same
-//! input gives the same plans; a slot has at most one worker; a worker whose slot is good stays; a plan that does not change
-//! keeps its version.
+//! Dealing anew takes a topology's own slots for free, spreads its workers evenly over the machines that may get work, keeps
+//! slots of its own as far as that allows, and deals its executors to them as a first plan does. When any worker's tasks
+//! change, the versions of all rise: each worker knows where its peers' tasks are, so all of them start anew.
+//!
+//! Not here: who is alive (`liveness`), when to rebalance (`lifecycle`), the records (`records` makes them), writing them
+//! (`publish`). Invariants: the same input gives the same plans; a slot has at most one worker; a worker whose slot is good
+//! stays, but in a rebalance; a plan that does not change keeps its version; nobody is given a slot of a drained machine.
 
 mod records;
 mod slots;
@@ -33,8 +37,10 @@ pub enum Machine {
         /// Its slots, used ones among them.
         slots: BTreeSet<Port>,
     },
-    /// It may not get work: its record is gone, or it is silent and not dead yet. What it runs stays.
+    /// It may not get work: its record is gone, or it is silent and not dead yet. What it runs stays until it is dealt anew.
     Unavailable,
+    /// It shall not get work, as somebody empties it. What it runs stays until it is dealt anew.
+    Drained,
 }
 
 /// A topology as the scheduler sees it.
@@ -46,12 +52,14 @@ pub struct TopologyDetails {
     pub submitted_ms: EpochMs,
     /// What its executable was built for.
     pub platform: String,
-    /// `topology.workers`; 0 counts as 1.
+    /// `topology.workers`, or what a rebalance said; 0 counts as 1.
     pub workers: u16,
     /// Its components, in any order.
     pub components: Vec<Component>,
     /// Whether it is being killed: it gets nothing more, its plan stays as it is.
     pub leaving: bool,
+    /// Whether a rebalance has come so far that it is dealt anew.
+    pub anew: bool,
     /// The plan that holds.
     pub plan: Option<TopologyPlan>,
     /// Slots that failed their workers again and again: a worker that is still there goes elsewhere. Whoever passes one
@@ -116,6 +124,20 @@ pub struct Round {
     pub plans: BTreeMap<TopologyId, TopologyPlan>,
     /// What there is to say of each topology.
     pub sentences: BTreeMap<TopologyId, String>,
+    /// Topologies that should be rebalanced without being asked for, and can be.
+    pub wishes: BTreeMap<TopologyId, Wish>,
+}
+
+/// Why a topology should be rebalanced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It runs with fewer workers than requested, and slots are free.
+    MoreWorkers,
+    /// It has workers on a machine that is being emptied, and there is a slot elsewhere.
+    Leave {
+        /// What the machine is called.
+        host: String,
+    },
 }
 
 /// Plans. `machines` are those that are not dead; the order of `topologies` does not matter.
@@ -130,11 +152,13 @@ pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[Topolo
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
         move_away(topology, workers, &mut free);
     }
-    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
-        let waiting: Vec<&mut PlannedWorker> = workers.iter_mut().filter(|worker| worker.slot.is_none()).collect();
-        let slots = free.take(&topology.platform, waiting.len());
-        waiting.into_iter().zip(slots).for_each(|(worker, slot)| worker.slot = Some(slot));
+    fill(&order, &mut next, &mut free);
+    let is_dealt = |topology: &TopologyDetails| topology.anew && !topology.leaving && topology.plan.is_some();
+    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| is_dealt(topology)) {
+        deal_anew(topology, workers, machines, &mut free);
     }
+    // With what these have left.
+    fill(&order, &mut next, &mut free);
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
         if topology.plan.is_none() {
             *workers = first_plan(topology, &mut free);
@@ -142,8 +166,13 @@ pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[Topolo
     }
 
     let mut round = Round::default();
+    let mut spare = free.counts();
     for (topology, workers) in order.into_iter().zip(next) {
-        round.sentences.insert(topology.id.clone(), sentence(topology, &workers, &free));
+        let mut sentence = sentence(topology, &workers, &free);
+        let (wish, why_not) = wish(topology, &workers, machines, &mut spare);
+        round.wishes.extend(wish.map(|wish| (topology.id.clone(), wish)));
+        sentence.extend(why_not);
+        round.sentences.insert(topology.id.clone(), sentence);
         if let Some(plan) = changed(topology, workers) {
             round.plans.insert(topology.id.clone(), plan);
         }
@@ -162,7 +191,7 @@ fn keep<'a>(
         let slot = worker.slot.as_ref().and_then(|slot| {
             let host = match machines.get(&slot.supervisor) {
                 Some(Machine::Available { host, slots, .. }) if slots.contains(&slot.port) => host,
-                Some(Machine::Unavailable) => &slot.host,
+                Some(Machine::Unavailable | Machine::Drained) => &slot.host,
                 _ if topology.leaving => &slot.host,
                 _ => return None,
             };
@@ -189,16 +218,120 @@ fn move_away(topology: &TopologyDetails, workers: &mut [PlannedWorker], free: &m
     }
 }
 
+/// Gives workers that wait what is free; who is to be dealt anew gets it then.
+fn fill(order: &[&TopologyDetails], next: &mut [Vec<PlannedWorker>], free: &mut FreeSlots<'_>) {
+    let all = order.iter().zip(next).filter(|(topology, _)| !topology.leaving && !topology.anew);
+    for (topology, workers) in all {
+        let waiting: Vec<&mut PlannedWorker> = workers.iter_mut().filter(|worker| worker.slot.is_none()).collect();
+        let slots = free.take(&topology.platform, waiting.len());
+        waiting.into_iter().zip(slots).for_each(|(worker, slot)| worker.slot = Some(slot));
+    }
+}
+
+/// Deals a topology anew. Its slots on machines that may get work count as free for it; without any such slot, its own and
+/// others', it keeps those that it has, and only its executors are dealt.
+fn deal_anew(
+    topology: &TopologyDetails,
+    workers: &mut Vec<PlannedWorker>,
+    machines: &BTreeMap<SupervisorId, Machine>,
+    free: &mut FreeSlots<'_>,
+) {
+    let executors = executors(&topology.components);
+    let wanted = requested(topology).min(executors.len());
+    let has: Vec<(usize, WorkerSlot)> =
+        workers.iter().enumerate().filter_map(|(index, worker)| Some((index, worker.slot.clone()?))).collect();
+    let fails = |index: usize, slot: &WorkerSlot| {
+        let failing = u16::try_from(index).ok().and_then(|index| topology.failing.get(&WorkerIndex(index)));
+        failing.is_some_and(|(supervisor, port)| (supervisor, *port) == (&slot.supervisor, slot.port))
+    };
+    let may_stay = |(index, slot): &(usize, WorkerSlot)| {
+        let available = matches!(machines.get(&slot.supervisor), Some(Machine::Available { .. }));
+        available && !fails(*index, slot)
+    };
+    let own: Vec<WorkerSlot> = has.iter().filter(|held| may_stay(held)).map(|(_, slot)| slot.clone()).collect();
+    let mut slots = free.spread(&topology.platform, wanted, own);
+    if slots.is_empty() {
+        slots = has.iter().take(wanted).map(|(_, slot)| slot.clone()).collect();
+    }
+    if slots.is_empty() {
+        return;
+    }
+    let count = slots.len();
+    for (_, slot) in has.iter().filter(|(_, slot)| !slots.contains(slot)) {
+        // A machine that may not get work takes nothing back.
+        free.give_back(&slot.supervisor, slot.port);
+    }
+    // Who keeps a slot keeps his index, so that as few workers as can be change.
+    let mut places: Vec<Option<WorkerSlot>> = vec![None; count];
+    for (index, slot) in has.into_iter().filter(|(index, _)| *index < count) {
+        if let Some(at) = slots.iter().position(|taken| *taken == slot) {
+            places[index] = Some(slots.remove(at));
+        }
+    }
+    let mut others = slots.into_iter();
+    let worker = |(index, slot): (usize, Option<WorkerSlot>)| PlannedWorker {
+        slot: slot.or_else(|| others.next()),
+        version: workers.get(index).map_or(PlanVersion(0), |before| before.version),
+        executors: Vec::new(),
+    };
+    let mut dealt: Vec<PlannedWorker> = places.into_iter().enumerate().map(worker).collect();
+    deal(executors, &mut dealt);
+    *workers = dealt;
+}
+
+/// Deals executors to workers in turn.
+fn deal(executors: Vec<Vec<TaskId>>, workers: &mut [PlannedWorker]) {
+    let count = workers.len().max(1);
+    for (turn, tasks) in executors.into_iter().enumerate() {
+        if let Some(worker) = workers.get_mut(turn % count) {
+            worker.executors.push(tasks);
+        }
+    }
+}
+
+/// What a topology should be rebalanced for, if it can be; else a remark on why it cannot. `spare` is what is free of each
+/// platform, less what those before it wish for.
+fn wish(
+    topology: &TopologyDetails,
+    workers: &[PlannedWorker],
+    machines: &BTreeMap<SupervisorId, Machine>,
+    spare: &mut BTreeMap<&str, usize>,
+) -> (Option<Wish>, Option<String>) {
+    if topology.leaving || topology.anew || workers.is_empty() {
+        return (None, None);
+    }
+    let none = &mut 0;
+    let spare = spare.get_mut(topology.platform.as_str()).unwrap_or(none);
+    let mut good = 0;
+    let mut drained = BTreeSet::new();
+    for slot in workers.iter().filter_map(|worker| worker.slot.as_ref()) {
+        match machines.get(&slot.supervisor) {
+            Some(Machine::Available { .. }) => good += 1,
+            Some(Machine::Drained) => drop(drained.insert(slot.host.as_str())),
+            Some(Machine::Unavailable) | None => {}
+        }
+    }
+    let wanted = wanted(topology);
+    if let Some(host) = drained.first() {
+        let hosts = drained.iter().copied().collect::<Vec<_>>().join(", ");
+        if good + *spare == 0 {
+            return (None, Some(format!("; waits for slots to leave {hosts}")));
+        }
+        *spare -= wanted.saturating_sub(good).min(*spare);
+        return (Some(Wish::Leave { host: (*host).to_owned() }), Some(format!("; leaves {hosts}")));
+    }
+    let more = wanted.saturating_sub(workers.len()).min(*spare);
+    *spare -= more;
+    (((more > 0) && workers.iter().all(|worker| worker.slot.is_some())).then_some(Wish::MoreWorkers), None)
+}
+
 /// Deals the executors to as many workers as are wanted, and there are slots and executors for; none if no slot is free.
 fn first_plan(topology: &TopologyDetails, free: &mut FreeSlots<'_>) -> Vec<PlannedWorker> {
     let executors = executors(&topology.components);
     let slots = free.take(&topology.platform, requested(topology).min(executors.len()));
     let worker = |slot| PlannedWorker { slot: Some(slot), version: PlanVersion(1), executors: Vec::new() };
     let mut workers: Vec<PlannedWorker> = slots.into_iter().map(worker).collect();
-    if !workers.is_empty() {
-        let count = workers.len();
-        executors.into_iter().enumerate().for_each(|(turn, tasks)| workers[turn % count].executors.push(tasks));
-    }
+    deal(executors, &mut workers);
     workers
 }
 
@@ -224,6 +357,12 @@ fn requested(topology: &TopologyDetails) -> usize {
     usize::from(topology.workers.max(1))
 }
 
+/// How many workers it can make use of, of those that it should have.
+fn wanted(topology: &TopologyDetails) -> usize {
+    let executors = |component: &Component| component.executors.max(1).min(component.tasks) as usize;
+    requested(topology).min(topology.components.iter().map(executors).sum())
+}
+
 /// The plan with these workers, if it is another than the one that holds.
 fn changed(topology: &TopologyDetails, mut workers: Vec<PlannedWorker>) -> Option<TopologyPlan> {
     let Some(plan) = &topology.plan else {
@@ -234,8 +373,11 @@ fn changed(topology: &TopologyDetails, mut workers: Vec<PlannedWorker>) -> Optio
     }
     let version = PlanVersion(plan.version.0 + 1);
     let place = |worker: &PlannedWorker| worker.slot.as_ref().map(|slot| (slot.supervisor.clone(), slot.port));
-    for (worker, before) in workers.iter_mut().zip(&plan.workers) {
-        if place(worker) != place(before) {
+    let tasks = |workers: &[PlannedWorker]| workers.iter().map(|worker| worker.executors.clone()).collect::<Vec<_>>();
+    let moves_tasks = tasks(&workers) != tasks(&plan.workers);
+    for (index, worker) in workers.iter_mut().enumerate() {
+        let before = plan.workers.get(index).and_then(place);
+        if moves_tasks || place(worker) != before {
             worker.version = version;
         }
     }
@@ -247,10 +389,7 @@ fn sentence(topology: &TopologyDetails, workers: &[PlannedWorker], free: &FreeSl
     if topology.leaving {
         return "It is being killed: it gets no slot any more".to_owned();
     }
-    let wanted = requested(topology);
-    let executors: usize =
-        topology.components.iter().map(|component| component.executors.max(1).min(component.tasks) as usize).sum();
-    let wanted = wanted.min(executors);
+    let wanted = wanted(topology);
     let waiting = workers.iter().filter(|worker| worker.slot.is_none()).count();
     match (workers.len(), waiting) {
         (0, _) => format!("Waiting for {wanted} of {wanted} slots: {}", free.why_none(&topology.platform)),

@@ -32,7 +32,7 @@ impl<'a> FreeSlots<'a> {
     pub(super) fn new(machines: &'a BTreeMap<SupervisorId, Machine>) -> Self {
         let free = |(id, machine): (&'a SupervisorId, &'a Machine)| match machine {
             Machine::Available { host, platform, slots } => Some(Free { id, host, platform, ports: slots.clone() }),
-            Machine::Unavailable => None,
+            Machine::Unavailable | Machine::Drained => None,
         };
         let machines: Vec<Free<'a>> = machines.iter().filter_map(free).collect();
         let places = machines.iter().enumerate().map(|(place, machine)| (machine.id, place)).collect();
@@ -72,6 +72,61 @@ impl<'a> FreeSlots<'a> {
         }
         all.into_iter().for_each(|place| self.enter(place));
         taken
+    }
+
+    /// So many slots, or as many as there are, as even over machines as can be: free ones, and those in `own`, which are on
+    /// machines that may get work. Where machines have the same claim, those go first that keep more of `own`, then those
+    /// with more to give.
+    pub(super) fn spread(&mut self, platform: &str, count: usize, own: Vec<WorkerSlot>) -> Vec<WorkerSlot> {
+        let mut owned: BTreeMap<usize, BTreeSet<Port>> = BTreeMap::new();
+        for slot in &own {
+            if let Some(place) = self.places.get(&slot.supervisor).copied() {
+                owned.entry(place).or_default().insert(slot.port);
+            }
+        }
+        let free = self.order.get(platform).into_iter().flatten().map(|(_, place)| *place);
+        let places: BTreeSet<usize> = free.chain(owned.keys().copied()).collect();
+        let kept = |place: &usize| owned.get(place).map_or(0, BTreeSet::len);
+        let room = |place: &usize| self.machines[*place].ports.len() + kept(place);
+        let mut shares: BTreeMap<usize, usize> = places.iter().map(|place| (*place, 0)).collect();
+        let mut left = count;
+        while left > 0 {
+            let mut turn: Vec<(bool, Reverse<usize>, usize)> = shares
+                .iter()
+                .filter(|(place, share)| **share < room(place))
+                .map(|(place, share)| (kept(place) <= *share, Reverse(room(place)), *place))
+                .collect();
+            if turn.is_empty() {
+                break;
+            }
+            turn.sort_unstable();
+            for (_, _, place) in turn.into_iter().take(left) {
+                *shares.entry(place).or_default() += 1;
+                left -= 1;
+            }
+        }
+        let mut taken = Vec::new();
+        for (place, share) in shares {
+            let kept = owned.remove(&place).unwrap_or_default();
+            self.leave(place);
+            let machine = &mut self.machines[place];
+            let ports: Vec<Port> = kept.into_iter().chain(machine.ports.iter().copied()).take(share).collect();
+            for port in ports {
+                machine.ports.remove(&port);
+                taken.push(machine.slot(port));
+            }
+            self.enter(place);
+        }
+        taken
+    }
+
+    /// How many are free of each platform.
+    pub(super) fn counts(&self) -> BTreeMap<&'a str, usize> {
+        let mut counts = BTreeMap::new();
+        for machine in &self.machines {
+            *counts.entry(machine.platform).or_default() += machine.ports.len();
+        }
+        counts
     }
 
     /// A slot of another machine, else another one of this.

@@ -39,6 +39,7 @@ fn topology(name: &str, submitted_ms: u64, workers: u16, components: &[(u32, u32
         workers,
         components: components.iter().map(component).collect(),
         leaving: false,
+        anew: false,
         plan: None,
         failing: BTreeMap::new(),
     }
@@ -382,7 +383,7 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let good = |(supervisor, port): &Place| match machines.get(supervisor) {
         Some(Machine::Available { slots, .. }) => slots.contains(port),
-        Some(Machine::Unavailable) => true,
+        Some(Machine::Unavailable | Machine::Drained) => true,
         None => false,
     };
     let mut held = BTreeSet::new();
@@ -429,7 +430,7 @@ fn check(
     }
     let offered = |(id, machine): (&SupervisorId, &Machine)| match machine {
         Machine::Available { slots, .. } => slots.iter().map(|port| (id.clone(), *port)).collect(),
-        Machine::Unavailable => Vec::new(),
+        Machine::Unavailable | Machine::Drained => Vec::new(),
     };
     let all: BTreeSet<Place> = machines.iter().flat_map(offered).collect();
     prop_assert!(waiting == 0 || all.is_subset(&held), "a worker waits while a slot is free");

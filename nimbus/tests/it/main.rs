@@ -6,6 +6,7 @@
 mod blobs;
 mod fixture;
 mod machines;
+mod rebalancing;
 mod restarting;
 mod routes;
 mod store;

@@ -34,8 +34,8 @@ use worker_api::ids::{BlobHash, FileName, NimbusId, PlanVersion, Port, Superviso
 use worker_api::secret::Secret;
 
 pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_worker-fixture");
-/// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for what must happen: far above what it takes on a busy machine with a slow disk.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What Nimbus has and hears.
 #[derive(Default)]
@@ -196,6 +196,11 @@ impl Cluster {
         let hash = BlobHash::of(Sha256::digest(bytes).into());
         self.desk.blobs.lock().unwrap().insert(hash.clone(), bytes.to_vec());
         FileBlob { hash, bytes: bytes.len() as u64 }
+    }
+
+    /// What was kept.
+    pub(crate) fn blob(&self, hash: &BlobHash) -> Vec<u8> {
+        self.desk.blobs.lock().unwrap()[hash].clone()
     }
 
     /// The next download breaks off behind so many bytes.

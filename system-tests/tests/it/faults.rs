@@ -195,7 +195,7 @@ fn kill_9_of_the_nimbus() {
     run(async || {
         let mut run = Run::in_mid_stream(&[]).await?;
         run.cluster.daemon("nimbus").kill()?;
-        let so_far = crate::progress(&run.folder);
+        let so_far = Evidence::progress(&run.folder);
         reaches(&run.cluster, &run.folder, so_far + 1000).await?;
         run.cluster.start("nimbus").await?;
         let evidence = run.judge(&[]).await?;
@@ -209,7 +209,7 @@ fn kill_9_of_a_supervisor() {
     run(async || {
         let mut run = Run::in_mid_stream(&[]).await?;
         run.cluster.daemon("supervisor-b").kill()?;
-        let so_far = crate::progress(&run.folder);
+        let so_far = Evidence::progress(&run.folder);
         reaches(&run.cluster, &run.folder, so_far + 1000).await?;
         run.cluster.start("supervisor-b").await?;
         let evidence = run.judge(&[]).await?;
@@ -223,7 +223,7 @@ fn kill_9_of_zookeeper() {
     run(async || {
         let mut run = Run::in_mid_stream(&[]).await?;
         run.zookeeper.kill()?;
-        let so_far = crate::progress(&run.folder);
+        let so_far = Evidence::progress(&run.folder);
         reaches(&run.cluster, &run.folder, so_far + 1000).await?;
         // Submitting says so at once.
         let executable = executables()?.word_count.display().to_string();

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod cleanup;
+mod draining;
 mod faults;
+mod masters;
+mod rebalancing;
 mod single_machine;
 mod standalone;
 mod supervisors;
@@ -14,6 +17,7 @@ use std::path::Path;
 
 use system_tests::cluster::Cluster;
 use system_tests::evidence::Evidence;
+use system_tests::fault_topology::SOURCES;
 
 /// Runs a test on a runtime of its own.
 fn run(test: impl AsyncFnOnce() -> anyhow::Result<()>) {
@@ -23,20 +27,22 @@ fn run(test: impl AsyncFnOnce() -> anyhow::Result<()>) {
     }
 }
 
-/// Offsets below which all is acked, added up over the spout tasks.
-fn progress(evidence: &Path) -> u64 {
-    Evidence::read(evidence).map_or(0, |evidence| evidence.frontiers.values().sum())
-}
-
 /// Waits until the stream is so far; `of` is what [`progress`] has to reach.
 async fn reaches(cluster: &Cluster, evidence: &Path, of: u64) -> anyhow::Result<()> {
-    cluster.wait(&format!("the stream reaches {of}"), async |_| (progress(evidence) >= of).then_some(())).await
+    cluster
+        .wait(&format!("the stream reaches {of}"), async |_| (Evidence::progress(evidence) >= of).then_some(()))
+        .await
 }
 
 /// Waits until every line is acked, and gives the evidence.
 async fn completes(cluster: &Cluster, folder: &Path, lines: u64) -> anyhow::Result<Evidence> {
     let what = format!("all {lines} lines are acked");
-    let all = cluster.wait(&what, async |_| Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines)));
+    let all = cluster.wait(&what, async |_| {
+        if Evidence::progress(folder) < SOURCES as u64 * lines {
+            return None;
+        }
+        Evidence::read(folder).ok().filter(|evidence| evidence.is_complete(lines))
+    });
     match all.await {
         Ok(evidence) => Ok(evidence),
         Err(error) => {

@@ -1,14 +1,17 @@
-//! What changes a topology: activate, deactivate, kill.
+//! What changes a topology: activate, deactivate, rebalance, kill.
 //!
 //! Not here: who may (`guard`). Invariant: POST alone; an answer means that Nimbus has taken it on, not that it is over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use nimbus_api::submission::Kill;
+use nimbus_api::submission::{Kill, Rebalance};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Shared;
@@ -43,13 +46,61 @@ pub(super) async fn kill(
     asked: Asked,
 ) -> Result<Response, Refusal> {
     let Path((id, wait)) = path?;
-    let Ok(wait_secs) = wait.parse::<u32>() else {
-        let shown: String = wait.chars().take(40).flat_map(char::escape_debug).collect();
-        let why = format!("the wait `{shown}` is no number of seconds, such as 30; nothing was killed");
-        return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why));
-    };
-    shared.nimbus.kill(&id, Kill { wait_secs: Some(wait_secs.into()) }).await?;
+    let wait_secs = seconds(&wait, "nothing was killed")?;
+    shared.nimbus.kill(&id, Kill { wait_secs: Some(wait_secs) }).await?;
     Ok(success(&asked, "kill", &id))
+}
+
+/// The body of a rebalance, as Storm's documents have it. Storm itself does not read it.
+#[derive(Default, Deserialize)]
+struct RebalanceBody {
+    /// Other keys beside it, such as the documents' `callback`, mean nothing.
+    #[serde(rename = "rebalanceOptions", default)]
+    options: RebalanceOptions,
+}
+
+/// What is not said stays as it is; what is misspelt is refused, so that it is not taken for that.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct RebalanceOptions {
+    num_workers: Option<u16>,
+    executors: BTreeMap<String, u32>,
+}
+
+/// `POST /api/v1/topology/ID/rebalance/WAIT`, in seconds; a body is optional.
+pub(super) async fn rebalance(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    asked: Asked,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let Path((id, wait)) = path?;
+    let wait_secs = seconds(&wait, "nothing was rebalanced")?;
+    let body = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let RebalanceBody { options } = if body.is_empty() {
+        RebalanceBody::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            let why = format!(
+                "the body is not like {{\"rebalanceOptions\": {{\"numWorkers\": 2, \"executors\": {{\"split\": 4}}}}}}: {error}; \
+                 nothing was rebalanced"
+            );
+            Refusal::new(StatusCode::BAD_REQUEST, why)
+        })?
+    };
+    let rebalance =
+        Rebalance { wait_secs: Some(wait_secs), workers: options.num_workers, executors: options.executors };
+    shared.nimbus.rebalance(&id, &rebalance).await?;
+    Ok(success(&asked, "rebalance", &id))
+}
+
+/// A wait in a path.
+fn seconds(wait: &str, otherwise: &str) -> Result<u64, Refusal> {
+    wait.parse::<u32>().map(u64::from).map_err(|_| {
+        let shown: String = wait.chars().take(40).flat_map(char::escape_debug).collect();
+        let why = format!("the wait `{shown}` is no number of seconds, such as 30; {otherwise}");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+    })
 }
 
 fn success(asked: &Asked, operation: &str, id: &str) -> Response {

@@ -43,6 +43,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/topology/{id}/component/{component}", get(topology::component))
         .route("/topology/{id}/activate", post(actions::activate))
         .route("/topology/{id}/deactivate", post(actions::deactivate))
+        .route("/topology/{id}/rebalance/{wait}", post(actions::rebalance))
         .route("/topology/{id}/kill/{wait}", post(actions::kill));
     let v2 = Router::new().route("/cluster", get(v2::cluster)).route("/topology/{id}", get(v2::topology));
     Router::new()

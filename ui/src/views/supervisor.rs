@@ -39,6 +39,7 @@ pub(crate) fn details(machines: &[&MachineSummary], topologies: &[Topology], sys
     })
 }
 
+/// A drained machine is what Storm calls blacklisted: there, and without work to come.
 fn element(machine: &MachineSummary, site: &Site) -> Value {
     let seconds = machine.uptime_ms / 1000;
     json!({
@@ -59,7 +60,7 @@ fn element(machine: &MachineSummary, site: &Site) -> Value {
         "totalGenericResources": "",
         "usedGenericResources": "",
         "availGenericResources": "",
-        "blacklisted": false,
+        "blacklisted": machine.drained,
         "logLink": site.daemon_log(&machine.host, "supervisor.log"),
     })
 }

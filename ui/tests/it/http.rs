@@ -36,13 +36,21 @@ impl Reply {
 
 /// `ask(address, "POST /path", &["origin: http://x"])`.
 pub(crate) async fn ask(address: SocketAddr, what: &str, headers: &[&str]) -> Reply {
+    tell(address, what, headers, "").await
+}
+
+/// As [`ask`], with a body whose length is told.
+pub(crate) async fn tell(address: SocketAddr, what: &str, headers: &[&str], body: &str) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut lines = vec![format!("{what} HTTP/1.1"), "connection: close".to_owned()];
     if !headers.iter().any(|header| header.starts_with("host:")) {
         lines.push(format!("host: {address}"));
     }
+    if !body.is_empty() {
+        lines.push(format!("content-length: {}", body.len()));
+    }
     lines.extend(headers.iter().map(|header| (*header).to_owned()));
-    stream.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).await.unwrap();
+    stream.write_all(format!("{}\r\n\r\n{body}", lines.join("\r\n")).as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     let text = String::from_utf8(bytes).unwrap();

@@ -68,6 +68,7 @@ pub(crate) async fn play(topology: Value) -> Played {
         .route("/v1/topologies/{id}", get(one))
         .route("/v1/topologies/{id}/activate", post(change.clone()))
         .route("/v1/topologies/{id}/deactivate", post(change.clone()))
+        .route("/v1/topologies/{id}/rebalance", post(change.clone()))
         .route("/v1/topologies/{id}/kill", post(change))
         .with_state(notes);
     tokio::spawn(async { axum::serve(listener, router).await });

@@ -9,7 +9,7 @@ use crate::played::{ID, play, play_fixture};
 async fn a_foreign_page_changes_nothing() {
     let played = play_fixture().await;
     let own = format!("origin: http://{}", played.at());
-    for path in ["activate", "deactivate", "kill/0"] {
+    for path in ["activate", "deactivate", "rebalance/0", "kill/0"] {
         for foreign in
             ["origin: http://evil.example", "origin: null", "sec-fetch-site: cross-site", "sec-fetch-site: same-site"]
         {
@@ -29,7 +29,7 @@ async fn a_foreign_page_changes_nothing() {
 #[tokio::test]
 async fn reading_changes_nothing() {
     let played = play_fixture().await;
-    for path in ["activate", "deactivate", "kill/0"] {
+    for path in ["activate", "deactivate", "rebalance/0", "kill/0"] {
         for method in ["GET", "HEAD", "PUT", "DELETE"] {
             let reply = ask(played.at(), &format!("{method} /api/v1/topology/{ID}/{path}"), &[]).await;
             assert_eq!(reply.status, 405, "{method} {path}");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::http::{ask, get};
+use crate::http::{ask, get, tell};
 use crate::played::{ID, play, play_fixture};
 
 fn golden(text: &str) -> Value {
@@ -207,7 +207,9 @@ async fn callbacks_wrap_answers_and_nothing_else() {
 #[tokio::test]
 async fn actions_reach_nimbus_and_answer_as_storm_does() {
     let played = play_fixture().await;
-    for (path, operation) in [("activate", "activate"), ("deactivate", "deactivate"), ("kill/7", "kill")] {
+    let actions =
+        [("activate", "activate"), ("deactivate", "deactivate"), ("rebalance/5", "rebalance"), ("kill/7", "kill")];
+    for (path, operation) in actions {
         let reply = ask(played.at(), &format!("POST /api/v1/topology/{ID}/{path}"), &[]).await;
         let success = json!({ "topologyOperation": operation, "topologyId": ID, "status": "success" });
         assert_eq!((reply.status, reply.json()), (200, success), "{path}");
@@ -215,16 +217,50 @@ async fn actions_reach_nimbus_and_answer_as_storm_does() {
     let told = [
         "/v1/topologies/word-count-1-1700000000/activate null",
         "/v1/topologies/word-count-1-1700000000/deactivate null",
+        "/v1/topologies/word-count-1-1700000000/rebalance {\"wait_secs\":5,\"workers\":null,\"executors\":{}}",
         "/v1/topologies/word-count-1-1700000000/kill {\"wait_secs\":7}",
     ];
     assert_eq!(played.told(), told);
 
     for wait in ["soon", "-1", "1.5", "99999999999999999999"] {
-        let refused = ask(played.at(), &format!("POST /api/v1/topology/{ID}/kill/{wait}"), &[]).await.refusal();
-        let said = format!("the wait `{wait}` is no number of seconds, such as 30; nothing was killed");
-        assert_eq!(refused, (500, "500 Server Error".into(), said));
+        for (operation, past) in [("kill", "killed"), ("rebalance", "rebalanced")] {
+            let path = format!("POST /api/v1/topology/{ID}/{operation}/{wait}");
+            let refused = ask(played.at(), &path, &[]).await.refusal();
+            let said = format!("the wait `{wait}` is no number of seconds, such as 30; nothing was {past}");
+            assert_eq!(refused, (500, "500 Server Error".into(), said));
+        }
     }
     assert_eq!(played.told(), told);
+}
+
+#[tokio::test]
+async fn a_rebalances_body_is_that_of_storms_documents() {
+    let played = play_fixture().await;
+    let path = format!("POST /api/v1/topology/{ID}/rebalance/0");
+    let documented =
+        r#"{"rebalanceOptions": {"numWorkers": 2, "executors": {"spout": 4, "count": 10}}, "callback": "foo"}"#;
+    for body in [documented, r#"{"rebalanceOptions": {"executors": {"split": 1}}}"#, "{}"] {
+        let reply = tell(played.at(), &path, &["content-type: application/json"], body).await;
+        let success = json!({ "topologyOperation": "rebalance", "topologyId": ID, "status": "success" });
+        assert_eq!((reply.status, reply.json()), (200, success), "{body}");
+    }
+    let told = [
+        r#"{"wait_secs":0,"workers":2,"executors":{"count":10,"spout":4}}"#,
+        r#"{"wait_secs":0,"workers":null,"executors":{"split":1}}"#,
+        r#"{"wait_secs":0,"workers":null,"executors":{}}"#,
+    ];
+    assert_eq!(played.told(), told.map(|body| format!("/v1/topologies/{ID}/rebalance {body}")));
+    for (body, found) in [
+        (r#"{"rebalanceOptions": {"numworkers": 2}}"#, "unknown field `numworkers`"),
+        (r#"{"rebalanceOptions": {"numWorkers": -2}}"#, "invalid value: integer `-2`, expected u16"),
+        (r#"{"rebalanceOptions": {"executors": {"split": "4"}}}"#, "invalid type: string \"4\", expected u32"),
+        ("rebalance", "expected value at line 1 column 1"),
+    ] {
+        let (status, error, said) = tell(played.at(), &path, &[], body).await.refusal();
+        assert_eq!((status, error.as_str()), (400, "400 Bad Request"), "{said}");
+        assert!(said.contains(found) && said.ends_with("; nothing was rebalanced"), "{said}");
+    }
+    assert_eq!(played.told().len(), told.len());
 }
 
 #[tokio::test]

@@ -1,0 +1,94 @@
+//! `storm rebalance`: deals a topology's executors anew.
+//!
+//! Not here: draining and switching (Nimbus, Supervisors, workers). Invariant: it ends with 0 only if Nimbus has taken it on.
+
+use std::collections::BTreeMap;
+
+use nimbus_api::submission;
+
+use crate::arguments::{ConfigFlags, ask};
+use crate::exit::{Exit, Refusal};
+use crate::output::{data, json};
+
+const EXAMPLE: &str = "\
+Examples:
+  storm rebalance word-count
+      deals it anew, over machines and slots that have come since
+  storm rebalance word-count -n 4 -e split=6 -e count=4
+      4 workers, 6 executors of `split`, 4 of `count`; what is not named stays as it is
+  storm rebalance word-count -w 5
+      what is pending gets 5 s to finish; what is still held then fails, and is replayed
+
+It returns at once: `storm list` shows REBALANCING until the topology is as it was before.
+A component has at most as many executors as tasks, and its tasks stay.";
+
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Rebalance {
+    /// The topology, by name or id
+    name: String,
+    /// How long what is pending may take to finish [default: the topology's message time-out]
+    #[arg(short, long = "wait-time-secs", alias = "wait", value_name = "SECS")]
+    wait: Option<u64>,
+    /// How many workers it shall have
+    #[arg(short, long = "num-workers", value_name = "WORKERS")]
+    num_workers: Option<u16>,
+    /// How many executors a component shall have
+    #[arg(short, long = "executor", value_name = "COMPONENT=N")]
+    executors: Vec<String>,
+    /// Print the topology as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigFlags,
+}
+
+impl Rebalance {
+    pub(crate) fn run(self) -> Result<Exit, Refusal> {
+        let usage = |why: String| Refusal::new(Exit::Usage, why);
+        if self.num_workers == Some(0) {
+            return Err(usage("`-n` takes 1 worker or more, found 0; `storm deactivate` stops the spouts".to_owned()));
+        }
+        let executors = executors(&self.executors).map_err(usage)?;
+        // In Storm these become the topology's; here they would go unheard.
+        if let Some(key) = self.config.keys().find(|key| key.starts_with("topology.")) {
+            return Err(usage(format!(
+                "a rebalance changes workers (`-n`) and executors (`-e`) alone, found `-c {key}`; to change the \
+                 configuration, kill the topology and submit it again"
+            )));
+        }
+        let client = self.config.client()?;
+        let rebalance = submission::Rebalance { wait_secs: self.wait, workers: self.num_workers, executors };
+        let topology = ask(async { Ok(client.rebalance(&self.name, &rebalance).await?) })?;
+        if self.json {
+            json(&topology)?
+        } else {
+            data(&format!("Topology {} is rebalancing\n", topology.name))?
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Each `COMPONENT=N`.
+fn executors(flags: &[String]) -> Result<BTreeMap<String, u32>, String> {
+    let mut executors = BTreeMap::new();
+    for flag in flags {
+        let shown = flag.escape_default();
+        // A component's name may hold `=`; a number does not.
+        let (component, number) = flag
+            .rsplit_once('=')
+            .filter(|(component, _)| !component.is_empty())
+            .ok_or_else(|| format!("`-e` takes COMPONENT=N, found `{shown}`"))?;
+        let number: u32 = number.parse().map_err(|_| format!("`-e` takes COMPONENT=N, found `{shown}`"))?;
+        if number == 0 {
+            return Err(format!("`-e` takes 1 executor or more, found `{shown}`"));
+        }
+        if executors.insert(component.to_owned(), number).is_some() {
+            return Err(format!(
+                "`-e` names `{}` twice; say once how many executors it shall have",
+                component.escape_default()
+            ));
+        }
+    }
+    Ok(executors)
+}
