@@ -276,6 +276,18 @@ impl Oracle {
         Oracle { invariants, now: Duration::ZERO, violations: Vec::new() }
     }
 
+    /// For workers alone, without daemons and records: what follows from tuples and counts.
+    pub fn of_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Self {
+        let invariants: Vec<Box<dyn Invariant>> = vec![
+            Box::new(AtLeastOnce::new(shapes)),
+            Box::new(OneOutcome::default()),
+            Box::new(Incarnations::default()),
+            Box::new(Conservation::new(shapes)),
+            Box::new(Liveness::default()),
+        ];
+        Oracle { invariants, now: Duration::ZERO, violations: Vec::new() }
+    }
+
     /// Hears what happens, `at` on the virtual clock.
     pub fn observe(&mut self, at: Duration, observation: &Observation) {
         self.now = at;
