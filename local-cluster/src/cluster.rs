@@ -162,9 +162,8 @@ impl LocalCluster {
         while !self.is_drained() && self.seam.now() < deadline {
             self.seam.sleep(Duration::from_millis(1)).await;
         }
-        let stopping: Vec<_> = self.workers.iter_mut().filter_map(Option::take).map(Worker::stop).collect();
-        for stop in stopping {
-            stop.await;
+        for worker in self.workers.iter_mut().filter_map(Option::take) {
+            worker.stop().await;
         }
     }
 
@@ -258,6 +257,7 @@ impl LocalCluster {
             seam: self.seam.clone(),
             control: self.control.clone(),
             journal: self.journal.clone(),
+            observer: None,
         })
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -246,8 +246,7 @@ impl Client {
     ) -> Result<u64, ClientError> {
         let mut request = request(Method::GET, &format!("/v1/blobs/{hash}"), Bytes::new());
         if offset > 0 {
-            let from = format!("bytes={offset}-").parse().map_err(|_| garbled(String::new(), "range"))?;
-            request.headers_mut().insert(RANGE, from);
+            request.headers_mut().insert(RANGE, range(offset)?);
         }
         let (address, response) = self.ask(request).await?;
         if !response.status().is_success() {
@@ -255,18 +254,45 @@ impl Client {
         }
         let mut body = response.into_body();
         let mut written = 0;
-        loop {
-            let frame = match timeout(ANSWER, body.frame()).await {
-                Ok(None) => return Ok(written),
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(garbled(address, format!("the blob was cut short: {error}"))),
-                Err(_) => return Err(garbled(address, "the blob stopped coming")),
-            };
-            if let Ok(data) = frame.into_data() {
-                to.write_all(&data).await.map_err(|error| ClientError::File(format!("cannot keep a blob: {error}")))?;
-                written += data.len() as u64;
-            }
+        while let Some(data) = next(&address, &mut body).await? {
+            to.write_all(&data).await.map_err(|error| ClientError::File(format!("cannot keep a blob: {error}")))?;
+            written += data.len() as u64;
         }
+        Ok(written)
+    }
+
+    /// A piece of a blob: at most [`UPLOAD_BYTES`] from `from` on, and the length of the whole. The caller checks the hash.
+    ///
+    /// # Errors
+    /// Any; also if the blob has no byte at `from`.
+    pub async fn piece(&self, hash: &BlobHash, from: u64) -> Result<(Bytes, u64), ClientError> {
+        let mut request = request(Method::GET, &format!("/v1/blobs/{hash}"), Bytes::new());
+        request.headers_mut().insert(RANGE, range(from)?);
+        let (address, response) = self.ask(request).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return whole(address.clone(), response)
+                .await
+                .and(Err(garbled(address, "the whole blob instead of a piece")));
+        }
+        let rest = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let length = rest.and_then(|rest| rest.checked_add(from));
+        let Some(length) = length else { return Err(garbled(address, "no length of the blob")) };
+        let mut body = response.into_body();
+        let mut piece = Vec::new();
+        while piece.len() < UPLOAD_BYTES {
+            let Some(data) = next(&address, &mut body).await? else { break };
+            piece.extend_from_slice(&data);
+        }
+        piece.truncate(UPLOAD_BYTES);
+        Ok((piece.into(), length))
+    }
+
+    /// `POST /v1/blobs/held`: which of these blobs the Nimbus that is asked has itself; nothing is pinned by asking.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn held(&self, hashes: &[BlobHash]) -> Result<Vec<BlobHash>, ClientError> {
+        self.post("/v1/blobs/held", &hashes).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -301,6 +327,30 @@ fn garbled(address: String, why: impl Into<String>) -> ClientError {
     ClientError::Garbled { address, why: why.into() }
 }
 
+/// `bytes=N-`.
+fn range(from: u64) -> Result<HeaderValue, ClientError> {
+    HeaderValue::try_from(format!("bytes={from}-")).map_err(|error| ClientError::File(error.to_string()))
+}
+
+/// What comes next of a blob; `None` at its end.
+async fn next(address: &str, body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {
+    loop {
+        match timeout(ANSWER, body.frame()).await {
+            Ok(None) => return Ok(None),
+            // Anything but data is none of ours.
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(Some(Err(error))) => {
+                return Err(garbled(address.to_owned(), format!("the blob was cut short: {error}")));
+            }
+            Err(_) => return Err(garbled(address.to_owned(), "the blob stopped coming")),
+        }
+    }
+}
+
 /// What may stand in a path; names and ids are within it.
 fn segment(name_or_id: &str) -> Result<&str, ClientError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
@@ -317,7 +367,7 @@ fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     // Paths are made of checked names.
     *request.uri_mut() = path.parse().unwrap_or_default();
     request.headers_mut().insert(API_HEADER, API_FORMAT.into());
-    request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     request
 }
 

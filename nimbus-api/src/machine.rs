@@ -78,8 +78,16 @@ pub struct SlotWorker {
     pub report: Option<Report>,
     /// How its lives before ended, oldest first, at most [`KEPT_ENDS`].
     pub ends: Vec<WorkerEnd>,
-    /// How many lives before this one ended, all told.
+    /// How many lives before this one ended, all told but those whose plan wanted that.
     pub restarts: u64,
+}
+
+impl SlotWorker {
+    /// How its lives ended since the last one whose plan wanted that, oldest first: with a new plan it begins anew.
+    pub fn failures(&self) -> &[WorkerEnd] {
+        let first = self.ends.iter().rposition(|end| end.planned).map_or(0, |planned| planned + 1);
+        &self.ends[first..]
+    }
 }
 
 /// Ends that are kept of a slot's worker.
@@ -96,6 +104,9 @@ pub struct WorkerEnd {
     pub lived_ms: u64,
     /// Why, in a sentence: "killed by SIGKILL", "exited with code 1: …", "silent for 30 s, killed by its Supervisor".
     pub cause: String,
+    /// Whether its plan wanted that: such an end is no failure, and is not counted as one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub planned: bool,
     /// The last lines of its log.
     pub last_lines: Vec<String>,
     /// What it had counted when it last reported, so that totals outlive it.

@@ -13,25 +13,25 @@
 //! hash, or the disk, leaves nothing.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, SeekFrom};
+use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cluster_state::records::EpochMs;
 use futures_util::{Stream, StreamExt};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::Blob;
+use seam::disk::{Disk, Look};
+use seam::{Seam, Task};
 use sha2::{Digest, Sha256};
-use tokio::fs::{self, File, OpenOptions};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use worker_api::ids::{BlobHash, TopologyId};
 
 use crate::NimbusError;
-use crate::clock::epoch_ms;
-use crate::folder::{FILE_MODE, close};
 
 /// Longest blob in bytes.
 pub(crate) const BLOB_BYTES: u64 = 4 << 30;
@@ -39,6 +39,10 @@ pub(crate) const BLOB_BYTES: u64 = 4 << 30;
 const PIECE_SILENCE: Duration = Duration::from_secs(30);
 /// How long who asks for a blob may wait for a part of it to be compared with its hash.
 const LOOK: Duration = Duration::from_secs(5);
+/// What comes of an upload is written in pieces of about so many bytes.
+const WRITE_BYTES: usize = 256 << 10;
+/// A blob is read in pieces of at most so many bytes.
+pub(crate) const READ_BYTES: usize = 256 << 10;
 
 /// What a topology uses its blobs as: `executable`, `graph`, or a file's name.
 pub(crate) type Uses = Vec<(BlobHash, String)>;
@@ -47,7 +51,11 @@ pub(crate) type Uses = Vec<(BlobHash, String)>;
 pub(crate) struct Blobs {
     folder: PathBuf,
     expiration: Duration,
+    seam: Seam,
+    disk: Arc<dyn Disk>,
     kept: Mutex<Kept>,
+    /// What goes on when who asked for it is gone; each ends by itself.
+    going_on: Mutex<Vec<Task<()>>>,
 }
 
 #[derive(Default)]
@@ -76,15 +84,16 @@ struct Complete {
 
 /// How much of a blob is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub enum Extent {
     /// All of it: its length in bytes.
     Complete(u64),
     /// So many bytes; an upload goes on there.
     Partial(u64),
 }
 
-/// Why a piece was not taken.
-pub(crate) enum Refused {
+/// Why a piece of an upload was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
     /// It begins elsewhere than at the end of what is there.
     Offset {
         /// Where an upload goes on.
@@ -105,35 +114,43 @@ impl Blobs {
     ///
     /// # Errors
     /// If the folder cannot be used.
-    pub(crate) async fn open(folder: PathBuf, expiration: Duration) -> Result<Blobs, NimbusError> {
-        let cannot = |error| NimbusError(format!("cannot use {} for blobs: {error}", folder.display()));
-        fs::create_dir_all(&folder).await.map_err(cannot)?;
-        close(&folder).map_err(cannot)?;
-        let mut kept = Kept::default();
-        let mut files = fs::read_dir(&folder).await.map_err(cannot)?;
-        while let Some(file) = files.next_entry().await.map_err(cannot)? {
-            let found = file.metadata().await.map_err(cannot)?;
-            if found.is_file() {
-                close(&file.path()).map_err(cannot)?;
+    pub(crate) async fn open(
+        folder: PathBuf,
+        expiration: Duration,
+        seam: Seam,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Blobs, NimbusError> {
+        let found = seam.on_disk({
+            let (folder, disk) = (folder.clone(), Arc::clone(&disk));
+            move || {
+                disk.make_folder(&folder)?;
+                let names = disk.names(&folder)?.into_iter();
+                let hashes = names.filter_map(|name| name.parse::<BlobHash>().ok());
+                hashes.map(|hash| Ok((disk.look(&folder.join(hash.as_str()))?, hash))).collect::<io::Result<Vec<_>>>()
             }
-            let Some(hash) = file.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let pinned_until_ms = Some(modified_ms(&found) + expiration.as_millis() as u64);
-            kept.complete.insert(hash, Complete { bytes: found.len(), verified: false, pinned_until_ms, pins: 1 });
+        });
+        let found = found.await;
+        let found =
+            found.map_err(|error| NimbusError(format!("cannot use {} for blobs: {error}", folder.display())))?;
+        let mut kept = Kept::default();
+        for (look, hash) in found {
+            let pinned_until_ms = Some(look.modified_ms.saturating_add(expiration.as_millis() as u64));
+            kept.complete.insert(hash, Complete { bytes: look.bytes, verified: false, pinned_until_ms, pins: 1 });
         }
-        Ok(Blobs { folder, expiration, kept: Mutex::new(kept) })
+        Ok(Blobs { folder, expiration, seam, disk, kept: Mutex::new(kept), going_on: Mutex::default() })
     }
 
     /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew. A part that turns out to be
     /// all of it is finished first, if that does not take long.
     pub(crate) async fn pin(self: &Arc<Self>, hash: &BlobHash) -> Option<Extent> {
         let _ = timeout(LOOK, self.finish_idle(hash)).await;
-        let until = epoch_ms() + self.expiration.as_millis() as u64;
+        let until = self.pin_end_ms();
         if let Some(complete) = self.kept().complete.get_mut(hash) {
             complete.pinned_until_ms = Some(until);
             complete.pins = complete.pins.saturating_add(1);
             return Some(Extent::Complete(complete.bytes));
         }
-        fs::metadata(self.part(hash)).await.ok().map(|found| Extent::Partial(found.len()))
+        self.look(self.part(hash)).await.ok().map(|found| Extent::Partial(found.bytes))
     }
 
     /// Finishes the parts that lie here whole: an end of this Nimbus may have come before the last step of their uploads.
@@ -145,24 +162,22 @@ impl Blobs {
 
     /// Finishes a part that nobody writes, if its bytes have its hash. They are read once for each length that it has.
     async fn finish_idle(self: &Arc<Self>, hash: &BlobHash) {
-        let Ok(found) = fs::metadata(self.part(hash)).await else { return };
-        let bytes = found.len();
+        let Ok(Look { bytes, .. }) = self.look(self.part(hash)).await else { return };
         {
             let kept = self.kept();
-            if !found.is_file() || kept.uploads.contains_key(hash) || kept.lacking.get(hash) == Some(&bytes) {
+            if kept.uploads.contains_key(hash) || kept.lacking.get(hash) == Some(&bytes) {
                 return;
             }
         }
         let (blobs, hash) = (Arc::clone(self), hash.clone());
-        // A task of its own, so that it goes on when who asked does not wait for it.
-        let finishing = tokio::spawn(async move {
+        let finishing = self.going_on(async move {
             let _alone = blobs.alone(&hash).await;
             let part = blobs.part(&hash);
-            if !fs::metadata(&part).await.is_ok_and(|found| found.len() == bytes) {
+            if !blobs.look(part.clone()).await.is_ok_and(|found| found.bytes == bytes) {
                 return;
             }
-            let finished = match digest(part).await {
-                Ok(found) if found == hash => blobs.finish_synced(&hash, bytes).await,
+            let finished = match blobs.digest(part).await {
+                Ok(found) if found == hash => blobs.finish(&hash, bytes).await,
                 Ok(_) => {
                     blobs.kept().lacking.insert(hash.clone(), bytes);
                     Ok(())
@@ -173,12 +188,7 @@ impl Blobs {
                 tracing::warn!("{}", blobs.disk_failure(&hash, &error));
             }
         });
-        let _ = finishing.await;
-    }
-
-    async fn finish_synced(&self, hash: &BlobHash, bytes: u64) -> io::Result<()> {
-        File::open(self.part(hash)).await?.sync_all().await?;
-        self.finish(hash, bytes)
+        finishing.await;
     }
 
     /// Appends a piece of an upload: `offset` is where it begins, `length` that of the whole blob. When the last one is
@@ -199,7 +209,7 @@ impl Blobs {
             let said = format!("blob {hash} would have {length} bytes, at most {BLOB_BYTES} are allowed");
             return Err(FailureKind::TooLarge.with(said).into());
         }
-        let alone = self.alone(hash).await;
+        let mut alone = self.alone(hash).await;
         if let Some(bytes) = self.complete(hash) {
             // Another upload of the same bytes was faster. What is sent is taken, so that its sender hears the answer.
             while let Some(Ok(_)) = timeout(PIECE_SILENCE, piece.next()).await.unwrap_or_default() {}
@@ -207,73 +217,88 @@ impl Blobs {
             return Ok(Extent::Complete(bytes));
         }
         self.kept().lacking.remove(hash);
-        let part = self.part(hash);
-        let disk = |error| self.disk_failure(hash, &error);
-        let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(&part).await.map_err(disk)?;
-        let mut bytes = file.metadata().await.map_err(disk)?.len();
-        if bytes != offset {
-            return Err(Refused::Offset { right: bytes });
+        let right = match self.look(self.part(hash)).await {
+            Ok(found) => found.bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(self.disk_failure(hash, &error).into()),
+        };
+        if right != offset {
+            return Err(Refused::Offset { right });
         }
+        let (mut written, mut is_cut) = (offset, None);
+        let mut waiting = Vec::new();
         loop {
-            let data = match timeout(PIECE_SILENCE, piece.next()).await {
+            match timeout(PIECE_SILENCE, piece.next()).await {
+                Ok(Some(Ok(data))) => waiting.extend_from_slice(&data),
                 Ok(None) => break,
-                Ok(Some(Ok(data))) => data,
                 Ok(Some(Err(error))) => {
-                    let _ = file.flush().await;
-                    return Err(FailureKind::BadRequest
-                        .with(format!("the upload of blob {hash} was cut short: {error}"))
-                        .into());
+                    is_cut = Some(format!("the upload of blob {hash} was cut short: {error}"));
+                    break;
                 }
                 Err(_) => {
-                    let _ = file.flush().await;
                     let secs = PIECE_SILENCE.as_secs();
-                    return Err(FailureKind::BadRequest
-                        .with(format!("the upload of blob {hash} was silent for {secs} s"))
-                        .into());
+                    is_cut = Some(format!("the upload of blob {hash} was silent for {secs} s"));
+                    break;
                 }
-            };
-            bytes += data.len() as u64;
-            if bytes > length {
-                drop(file);
-                let _ = fs::remove_file(&part).await;
+            }
+            if written + waiting.len() as u64 > length {
+                self.remove(self.part(hash)).await;
                 let said = format!("more than the {length} bytes came that blob {hash} should have; nothing was kept");
                 return Err(FailureKind::CorruptBlob.with(said).into());
             }
-            if let Err(error) = file.write_all(&data).await {
-                return Err(self.give_up(hash, &error).await.into());
+            if waiting.len() >= WRITE_BYTES {
+                alone = self.write(alone, &mut written, std::mem::take(&mut waiting)).await?;
             }
         }
-        // Errors of earlier writes come out here too.
-        if let Err(error) = file.flush().await {
-            return Err(self.give_up(hash, &error).await.into());
+        alone = self.write(alone, &mut written, waiting).await?;
+        if let Some(why) = is_cut {
+            return Err(FailureKind::BadRequest.with(why).into());
         }
-        if bytes < length {
-            return Ok(Extent::Partial(bytes));
+        if written < length {
+            return Ok(Extent::Partial(written));
         }
         let (blobs, hash) = (Arc::clone(self), hash.clone());
-        // A task of its own, so that a sender that goes does not break it off.
-        let finishing = tokio::spawn(async move {
+        let finishing = self.going_on(async move {
             let _alone = alone;
-            blobs.finish_upload(&hash, file, bytes).await
+            blobs.finish_upload(&hash, length).await
         });
-        let finished = finishing.await.map_err(|error| FailureKind::Internal.with(error.to_string()))?;
-        Ok(finished.map(|()| Extent::Complete(bytes))?)
+        let stops = || Refused::from(FailureKind::NotLeader.with("this Nimbus is stopping"));
+        finishing.await.ok_or_else(stops)??;
+        Ok(Extent::Complete(length))
     }
 
-    /// The last step of an upload: what came is made to last, compared with its hash, and named.
-    async fn finish_upload(&self, hash: &BlobHash, file: File, bytes: u64) -> Result<(), Failure> {
-        if let Err(error) = file.sync_all().await {
-            return Err(self.give_up(hash, &error).await);
+    /// Writes what came of an upload at its end. The upload is alone until that has happened, also if its sender goes.
+    async fn write(&self, alone: Alone, written: &mut u64, bytes: Vec<u8>) -> Result<Alone, Failure> {
+        let (disk, part, from) = (Arc::clone(&self.disk), self.part(&alone.hash), *written);
+        *written += bytes.len() as u64;
+        let (alone, result) = self.seam.on_disk(move || (alone, disk.write_at(&part, from, &bytes))).await;
+        match result {
+            Ok(()) => Ok(alone),
+            Err(error) => {
+                // It would only fill the disk.
+                self.remove(self.part(&alone.hash)).await;
+                Err(self.disk_failure(&alone.hash, &error))
+            }
         }
+    }
+
+    /// The last step of an upload: what came is compared with its hash, made to last, and named.
+    async fn finish_upload(&self, hash: &BlobHash, bytes: u64) -> Result<(), Failure> {
         let part = self.part(hash);
-        let found = digest(part.clone()).await.map_err(|error| self.disk_failure(hash, &error))?;
+        let found = self.digest(part.clone()).await.map_err(|error| self.disk_failure(hash, &error))?;
         if found != *hash {
-            let _ = fs::remove_file(&part).await;
+            self.remove(part).await;
             return Err(FailureKind::CorruptBlob.with(format!(
                 "the {bytes} bytes that came have the SHA-256 {found}, not {hash}; nothing was kept: send them again"
             )));
         }
-        self.finish(hash, bytes).map_err(|error| self.disk_failure(hash, &error))
+        match self.finish(hash, bytes).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.remove(part).await;
+                Err(self.disk_failure(hash, &error))
+            }
+        }
     }
 
     /// Keeps these bytes, and names them.
@@ -296,38 +321,48 @@ impl Blobs {
                 Err(Refused::Failure(failure)) => return Err(failure),
                 Err(Refused::Offset { right }) if right > length => {
                     let _alone = self.alone(&hash).await;
-                    let _ = fs::remove_file(self.part(&hash)).await;
+                    self.remove(self.part(&hash)).await;
                 }
                 Err(Refused::Offset { .. }) => {}
             }
         }
     }
 
-    /// Opens a complete blob at `from`; gives its whole length too. It is verified first, if this process has not done so.
+    /// At most [`READ_BYTES`] of a complete blob from `from` on, none from its end on; and its whole length. It is verified
+    /// first, if this process has not done so.
     ///
     /// # Errors
     /// If it is not there, or is damaged: then it is given up, so that it can be uploaded again.
-    pub(crate) async fn open_at(self: &Arc<Self>, hash: &BlobHash, from: u64) -> Result<(File, u64), Failure> {
+    pub(crate) async fn piece(self: &Arc<Self>, hash: &BlobHash, from: u64) -> Result<(Bytes, u64), Failure> {
         self.verify(hash).await?;
-        let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
-        let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
-        let mut file = File::open(self.folder.join(hash.as_str())).await.map_err(cannot)?;
-        let found = file.metadata().await.map_err(cannot)?.len();
-        if found != bytes {
-            return Err(self.damaged(hash, &format!("it has {found} bytes instead of {bytes}")));
+        if self.length_differs(hash).await?.is_some() {
+            let _alone = self.alone(hash).await;
+            if let Some(how) = self.length_differs(hash).await? {
+                return Err(self.damaged(hash, &how).await);
+            }
         }
-        file.seek(SeekFrom::Start(from)).await.map_err(cannot)?;
-        Ok((file, bytes))
+        let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
+        let (disk, path) = (Arc::clone(&self.disk), self.path(hash));
+        let piece = self.seam.on_disk(move || disk.read_at(&path, from, READ_BYTES)).await;
+        let piece = piece.map_err(|error| unreadable(hash, &error))?;
+        Ok((piece.into(), bytes))
+    }
+
+    /// How a file's length is not that of its blob.
+    async fn length_differs(&self, hash: &BlobHash) -> Result<Option<String>, Failure> {
+        let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
+        let found = self.look(self.path(hash)).await.map_err(|error| unreadable(hash, &error))?.bytes;
+        Ok((found != bytes).then(|| format!("it has {found} bytes instead of {bytes}")))
     }
 
     /// All of a blob's bytes.
     ///
     /// # Errors
-    /// As [`Blobs::open_at`].
+    /// As [`Blobs::piece`].
     pub(crate) async fn read(self: &Arc<Self>, hash: &BlobHash) -> Result<Vec<u8>, Failure> {
         self.verify(hash).await?;
-        let cannot = |error: io::Error| FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"));
-        fs::read(self.folder.join(hash.as_str())).await.map_err(cannot)
+        let (disk, path) = (Arc::clone(&self.disk), self.path(hash));
+        self.seam.on_disk(move || disk.read(&path)).await.map_err(|error| unreadable(hash, &error))
     }
 
     /// Compares a blob with its hash, once in this process's life.
@@ -335,18 +370,20 @@ impl Blobs {
     /// # Errors
     /// If it is not there, or is damaged: then it is given up.
     pub(crate) async fn verify(self: &Arc<Self>, hash: &BlobHash) -> Result<(), Failure> {
-        match self.kept().complete.get(hash) {
-            None => return Err(missing(hash)),
-            Some(complete) if complete.verified => return Ok(()),
-            Some(_) => {}
+        let is_verified = || self.kept().complete.get(hash).map(|complete| complete.verified);
+        if is_verified().ok_or_else(|| missing(hash))? {
+            return Ok(());
         }
         let _alone = self.alone(hash).await;
-        let found = match digest(self.folder.join(hash.as_str())).await {
+        if is_verified().ok_or_else(|| missing(hash))? {
+            return Ok(());
+        }
+        let found = match self.digest(self.path(hash)).await {
             Ok(found) => found,
-            Err(error) => return Err(self.damaged(hash, &format!("it cannot be read: {error}"))),
+            Err(error) => return Err(self.damaged(hash, &format!("it cannot be read: {error}")).await),
         };
         if found != *hash {
-            return Err(self.damaged(hash, &format!("its bytes have the SHA-256 {found}")));
+            return Err(self.damaged(hash, &format!("its bytes have the SHA-256 {found}")).await);
         }
         if let Some(complete) = self.kept().complete.get_mut(hash) {
             complete.verified = true;
@@ -395,15 +432,14 @@ impl Blobs {
 
     /// A submission that named these was refused: each has one pin less, and what no other pin holds, and nobody uses, is
     /// deleted.
-    pub(crate) fn refused(&self, named: &[BlobHash]) {
-        let mut kept = self.kept();
+    pub(crate) async fn refused(self: &Arc<Self>, named: &[BlobHash]) {
         for hash in named {
-            if let Some(complete) = kept.complete.get_mut(hash) {
+            if let Some(complete) = self.kept().complete.get_mut(hash) {
                 complete.pins = complete.pins.saturating_sub(1);
                 complete.pinned_until_ms = complete.pinned_until_ms.filter(|_| complete.pins > 0);
             }
         }
-        self.delete_unused(&mut kept);
+        self.delete_unused().await;
     }
 
     /// All topologies that the records tell of, with what they use. `all_known` says whether every record was read.
@@ -422,13 +458,12 @@ impl Blobs {
     }
 
     /// A topology is gone: what nobody else uses, and no pin holds, is deleted.
-    pub(crate) fn release(&self, id: &TopologyId) {
-        let mut kept = self.kept();
-        kept.used_by.retain(|_, users| {
+    pub(crate) async fn release(self: &Arc<Self>, id: &TopologyId) {
+        self.kept().used_by.retain(|_, users| {
             users.remove(id);
             !users.is_empty()
         });
-        self.delete_unused(&mut kept);
+        self.delete_unused().await;
     }
 
     /// How often to look for what has expired, in milliseconds: as often as uploads expire, within reason.
@@ -437,14 +472,14 @@ impl Blobs {
     }
 
     /// Deletes what has expired: blobs that nobody uses, and parts that did not grow for long.
-    pub(crate) async fn sweep(&self) {
-        self.delete_unused(&mut self.kept());
-        let expired = epoch_ms().saturating_sub(self.expiration.as_millis() as u64);
+    pub(crate) async fn sweep(self: &Arc<Self>) {
+        self.delete_unused().await;
+        let expired = self.seam.epoch_ms().saturating_sub(self.expiration.as_millis() as u64);
         for (hash, found) in self.parts().await {
             let busy = self.kept().uploads.contains_key(&hash);
-            if !busy && modified_ms(&found) < expired {
+            if !busy && found.modified_ms < expired {
                 tracing::info!("an upload of blob {hash} that did not go on is dropped");
-                let _ = fs::remove_file(self.part(&hash)).await;
+                self.remove(self.part(&hash)).await;
                 self.kept().lacking.remove(&hash);
             }
         }
@@ -459,7 +494,7 @@ impl Blobs {
             (hash.clone(), Blob { hash: hash.clone(), bytes: complete.bytes, complete: true, used_by: used_by(hash) })
         });
         let parts = parts.into_iter().filter(|(hash, _)| !kept.complete.contains_key(hash)).map(|(hash, found)| {
-            (hash.clone(), Blob { bytes: found.len(), complete: false, used_by: used_by(&hash), hash })
+            (hash.clone(), Blob { bytes: found.bytes, complete: false, used_by: used_by(&hash), hash })
         });
         complete.chain(parts).collect::<BTreeMap<_, _>>().into_values().collect()
     }
@@ -468,21 +503,81 @@ impl Blobs {
         self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn part(&self, hash: &BlobHash) -> PathBuf {
-        self.folder.join(format!("{hash}.part"))
+    /// Ends what would go on when who asked for it is gone.
+    pub(crate) fn stop(&self) {
+        self.going_on.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
     }
 
-    async fn parts(&self) -> Vec<(BlobHash, std::fs::Metadata)> {
-        let mut parts = Vec::new();
-        let Ok(mut files) = fs::read_dir(&self.folder).await else { return parts };
-        while let Ok(Some(file)) = files.next_entry().await {
-            let name = file.file_name();
-            let hash = name.to_str().and_then(|name| name.strip_suffix(".part")?.parse().ok());
-            if let (Some(hash), Ok(found)) = (hash, file.metadata().await) {
-                parts.push((hash, found));
-            }
+    /// Does something that goes on when who waits for it is gone; `None` if this Nimbus ends first.
+    fn going_on<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + Send + 'static {
+        let (done, result) = oneshot::channel();
+        let task = self.seam.spawn(async move {
+            // Who asked may be gone.
+            let _ = done.send(work.await);
+        });
+        let mut going_on = self.going_on.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        going_on.retain(|task| !task.is_finished());
+        going_on.push(task);
+        async move { result.await.ok() }
+    }
+
+    fn path(&self, hash: &BlobHash) -> PathBuf {
+        self.folder.join(hash.as_str())
+    }
+
+    fn part(&self, hash: &BlobHash) -> PathBuf {
+        part_in(&self.folder, hash)
+    }
+
+    /// When a pin of now ends.
+    fn pin_end_ms(&self) -> EpochMs {
+        self.seam.epoch_ms().saturating_add(self.expiration.as_millis() as u64)
+    }
+
+    async fn look(&self, path: PathBuf) -> io::Result<Look> {
+        let disk = Arc::clone(&self.disk);
+        self.seam.on_disk(move || disk.look(&path)).await
+    }
+
+    /// Removes a file that may be there.
+    async fn remove(&self, path: PathBuf) {
+        let disk = Arc::clone(&self.disk);
+        let removed = self.seam.on_disk(move || disk.remove(&path).map_err(|error| (path, error))).await;
+        if let Err((path, error)) = removed
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!("cannot delete {}: {error}", path.display());
         }
-        parts
+    }
+
+    /// The hash of a file's bytes.
+    async fn digest(&self, path: PathBuf) -> io::Result<BlobHash> {
+        let disk = Arc::clone(&self.disk);
+        let hashing = self.seam.on_disk(move || {
+            let (mut hasher, mut from) = (Sha256::new(), 0);
+            loop {
+                let piece = disk.read_at(&path, from, READ_BYTES)?;
+                if piece.is_empty() {
+                    return Ok(BlobHash::of(hasher.finalize().into()));
+                }
+                hasher.update(&piece);
+                from += piece.len() as u64;
+            }
+        });
+        hashing.await
+    }
+
+    async fn parts(&self) -> Vec<(BlobHash, Look)> {
+        let (disk, folder) = (Arc::clone(&self.disk), self.folder.clone());
+        let parts = self.seam.on_disk(move || {
+            let names = disk.names(&folder).unwrap_or_default().into_iter();
+            let hashes = names.filter_map(|name| name.strip_suffix(".part")?.parse::<BlobHash>().ok());
+            hashes.filter_map(|hash| Some((disk.look(&part_in(&folder, &hash)).ok()?, hash))).collect::<Vec<_>>()
+        });
+        parts.await.into_iter().map(|(found, hash)| (hash, found)).collect()
     }
 
     /// Waits until nobody else writes or verifies this blob.
@@ -491,20 +586,17 @@ impl Blobs {
         Alone { guard: Some(lock.lock_owned().await), blobs: Arc::clone(self), hash: hash.clone() }
     }
 
-    /// Gives a part that was verified the name of its hash.
-    fn finish(&self, hash: &BlobHash, bytes: u64) -> io::Result<()> {
-        let mut kept = self.kept();
-        std::fs::rename(self.part(hash), self.folder.join(hash.as_str()))?;
-        sync_folder(&self.folder)?;
-        let pinned_until_ms = Some(epoch_ms() + self.expiration.as_millis() as u64);
-        kept.complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms, pins: 1 });
+    /// Gives a part that was verified the name of its hash, after it was made to last.
+    async fn finish(&self, hash: &BlobHash, bytes: u64) -> io::Result<()> {
+        let (disk, part, path) = (Arc::clone(&self.disk), self.part(hash), self.path(hash));
+        let named = self.seam.on_disk(move || {
+            disk.sync(&part)?;
+            disk.rename(&part, &path)
+        });
+        named.await?;
+        let pinned_until_ms = Some(self.pin_end_ms());
+        self.kept().complete.insert(hash.clone(), Complete { bytes, verified: true, pinned_until_ms, pins: 1 });
         Ok(())
-    }
-
-    /// Drops the part of an upload that the disk did not take: it would only fill it.
-    async fn give_up(&self, hash: &BlobHash, error: &io::Error) -> Failure {
-        let _ = fs::remove_file(self.part(hash)).await;
-        self.disk_failure(hash, error)
     }
 
     fn disk_failure(&self, hash: &BlobHash, error: &io::Error) -> Failure {
@@ -517,32 +609,43 @@ impl Blobs {
         }
     }
 
-    fn damaged(&self, hash: &BlobHash, how: &str) -> Failure {
-        let mut kept = self.kept();
-        kept.complete.remove(hash);
-        let _ = std::fs::remove_file(self.folder.join(hash.as_str()));
+    /// Gives a blob up that nobody else may write or verify meanwhile.
+    async fn damaged(&self, hash: &BlobHash, how: &str) -> Failure {
+        self.kept().complete.remove(hash);
+        self.remove(self.path(hash)).await;
         let said = format!("blob {hash} was damaged on the disk of this Nimbus: {how}; upload it again");
         tracing::error!("{said}");
         FailureKind::CorruptBlob.with(said)
     }
 
-    fn delete_unused(&self, kept: &mut Kept) {
-        if !kept.all_uses_known {
-            return;
-        }
-        let now = epoch_ms();
-        let Kept { complete, used_by, .. } = kept;
-        complete.retain(|hash, complete| {
-            let stays = used_by.contains_key(hash) || complete.pinned_until_ms.is_some_and(|until| now < until);
-            if !stays && let Err(error) = std::fs::remove_file(self.folder.join(hash.as_str())) {
-                tracing::warn!("cannot delete blob {hash}: {error}");
+    /// Deletes complete blobs that nobody uses, and no pin holds.
+    async fn delete_unused(self: &Arc<Self>) {
+        let unused: Vec<BlobHash> = {
+            let (kept, now) = (self.kept(), self.seam.epoch_ms());
+            kept.complete.keys().filter(|hash| kept.is_unused(hash, now)).cloned().collect()
+        };
+        for hash in unused {
+            let _alone = self.alone(&hash).await;
+            {
+                // Somebody may need it by now.
+                let (mut kept, now) = (self.kept(), self.seam.epoch_ms());
+                if !kept.is_unused(&hash, now) {
+                    continue;
+                }
+                kept.complete.remove(&hash);
             }
-            stays
-        });
+            self.remove(self.path(&hash)).await;
+        }
     }
 }
 
 impl Kept {
+    fn is_unused(&self, hash: &BlobHash, now_ms: EpochMs) -> bool {
+        let Some(complete) = self.complete.get(hash) else { return false };
+        let is_pinned = complete.pinned_until_ms.is_some_and(|until| now_ms < until);
+        self.all_uses_known && !is_pinned && !self.used_by.contains_key(hash)
+    }
+
     fn add_uses(&mut self, id: &TopologyId, uses: &Uses) {
         for (hash, what) in uses {
             let whats = self.used_by.entry(hash.clone()).or_default().entry(id.clone()).or_default();
@@ -574,28 +677,10 @@ pub(crate) fn missing(hash: &BlobHash) -> Failure {
     FailureKind::NotFound.with(format!("there is no blob {hash} here, or not all of it"))
 }
 
-/// Makes what was renamed or created in a folder survive a crash.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
+fn unreadable(hash: &BlobHash, error: &io::Error) -> Failure {
+    FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"))
 }
 
-fn modified_ms(found: &std::fs::Metadata) -> EpochMs {
-    let modified = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    modified.map_or(0, |since| since.as_millis() as EpochMs)
-}
-
-/// The hash of a file's bytes.
-async fn digest(path: PathBuf) -> io::Result<BlobHash> {
-    let hashing = tokio::task::spawn_blocking(move || {
-        let mut file = std::fs::File::open(path)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(BlobHash::of(hasher.finalize().into())),
-                bytes => hasher.update(&buffer[..bytes]),
-            }
-        }
-    });
-    hashing.await.map_err(io::Error::other)?
+fn part_in(folder: &Path, hash: &BlobHash) -> PathBuf {
+    folder.join(format!("{hash}.part"))
 }

@@ -1,29 +1,24 @@
-//! The clocks of this daemon: the one place that asks them.
+//! The clocks of this daemon.
 //!
 //! Not here: what follows from the time (pure code takes it as an argument). Invariant: spans are measured on the clock that
 //! does not jump; the other one is for people and records.
 
 use cluster_state::records::EpochMs;
+use seam::Seam;
 use tokio::time::Instant;
 
-/// Milliseconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "records and people are told the time of day")]
-pub(crate) fn epoch_ms() -> EpochMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as EpochMs)
-}
-
 /// Measures from the start of this daemon.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Clock {
+    seam: Seam,
     started: Instant,
     started_ms: EpochMs,
 }
 
 impl Clock {
     /// Starts now.
-    pub(crate) fn start() -> Self {
-        Clock { started: Instant::now(), started_ms: epoch_ms() }
+    pub(crate) fn start(seam: Seam) -> Self {
+        Clock { started: seam.now(), started_ms: seam.epoch_ms(), seam }
     }
 
     /// Milliseconds since the start; it never goes back.
@@ -34,5 +29,10 @@ impl Clock {
     /// When it started.
     pub(crate) fn started_ms(&self) -> EpochMs {
         self.started_ms
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn epoch_ms(&self) -> EpochMs {
+        self.seam.epoch_ms()
     }
 }

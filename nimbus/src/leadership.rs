@@ -11,8 +11,7 @@ use cluster_state::board::{Board, Read, ReadError};
 use cluster_state::paths;
 use cluster_state::records::{Lead, Leader, Nimbus};
 use cluster_state::store::StoreError;
-use rand::TryRng;
-use rand::rngs::SysRng;
+use seam::Seam;
 use worker_api::ids::BlobHash;
 
 /// What came of an election.
@@ -24,23 +23,16 @@ pub(crate) enum Election {
     Lost(Leader),
 }
 
-/// 32 random bytes of the operating system.
-///
-/// # Errors
-/// If it has none.
-pub(crate) fn random_bytes() -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
-    SysRng
-        .try_fill_bytes(&mut bytes)
-        .map_err(|error| format!("the operating system gives no random bytes: {error}"))?;
-    Ok(bytes)
-}
-
 /// Says that this Nimbus is there, and leads if nobody else does. `held` is the token of the lead that it has already.
 ///
 /// # Errors
 /// If the cluster state does not answer, or the leader's record cannot be understood.
-pub(crate) async fn elect(board: &Board, me: &Nimbus, held: Option<&BlobHash>) -> Result<Election, ReadError> {
+pub(crate) async fn elect(
+    board: &Board,
+    me: &Nimbus,
+    held: Option<&BlobHash>,
+    seam: &Seam,
+) -> Result<Election, ReadError> {
     announce(board, me).await?;
     loop {
         let mut change = board.change();
@@ -65,7 +57,7 @@ pub(crate) async fn elect(board: &Board, me: &Nimbus, held: Option<&BlobHash>) -
                 change = change.delete(guard);
             }
         }
-        let token = BlobHash::of(random_bytes().map_err(StoreError::Refused)?);
+        let token = BlobHash::of(seam.random_key());
         let leader = Leader { nimbus: me.id.clone(), host: me.host.clone(), port: me.port, token: token.clone() };
         let change = change
             .create_ephemeral(paths::leader(), leader)

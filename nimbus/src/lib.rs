@@ -2,20 +2,24 @@
 //!
 //! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`. Around them one loop that owns all state
 //! (`process`), with what the records say (`knowledge`, `publish`, `leadership`), what is heard (`observed`), blobs on disk
-//! (`blobs`), and the HTTP API (`server`, `views`).
+//! (`blobs`), and what is asked and shown (`api`, `views`). All of that is an [`Engine`]; [`Nimbus`] adds the HTTP API
+//! (`server`), the lock of its folder (`folder`), and the way to the other Nimbuses (`peers`).
 //!
 //! Not here: what tools ask (`nimbus_api`), records (`cluster_state`). Invariant: all that must outlive this process is in the
 //! records and the blobs; the rest comes back with one report of each machine.
 #![forbid(unsafe_code)]
 
+mod api;
 mod blobs;
 mod clock;
+mod engine;
 mod folder;
 mod knowledge;
 mod leadership;
 pub mod lifecycle;
 pub mod liveness;
 mod observed;
+mod peers;
 mod process;
 mod publish;
 pub mod scheduling;
@@ -25,27 +29,26 @@ mod submission;
 mod views;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_state::board::Board;
-use cluster_state::records;
 use cluster_state::store::Store;
+use seam::disk::LocalDisk;
+use seam::{Seam, Task};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
-use worker_api::ids::BlobHash;
 
-use crate::blobs::Blobs;
-use crate::clock::Clock;
-use crate::process::{Process, WAITING_REQUESTS};
-use crate::server::Api;
-use crate::views::hidden;
+pub use crate::api::Api;
+pub use crate::blobs::{Extent, Refused};
+pub use crate::engine::{Engine, Parts};
+pub use crate::peers::{HttpPeers, Peers};
+pub use crate::process::Command;
 
 /// What a Nimbus is started with.
 #[derive(Clone, Debug)]
@@ -73,15 +76,15 @@ pub struct NimbusConfig {
 #[error("{0}")]
 pub struct NimbusError(String);
 
-/// A running Nimbus; dropping it ends it as [`Nimbus::stop`] does, without waiting.
+/// A running Nimbus with its HTTP API; dropping it ends it at once, as a crash does: its lead goes with its session.
 pub struct Nimbus {
     address: SocketAddr,
-    /// Dropped, they end what they are for.
-    stop_process: oneshot::Sender<()>,
+    /// Dropped, it tells the server to end.
     stop_server: oneshot::Sender<()>,
-    process: JoinHandle<()>,
-    server: JoinHandle<()>,
-    verifying: JoinHandle<()>,
+    server: Task<()>,
+    engine: Engine,
+    /// Locked until the last, so that no other Nimbus has this folder, and with it the id.
+    folder: File,
 }
 
 /// How long a stop waits for requests that are under way.
@@ -92,40 +95,17 @@ impl Nimbus {
     ///
     /// # Errors
     /// If its folder cannot be used, or its port is taken.
-    pub async fn start(config: NimbusConfig, store: Arc<dyn Store>) -> Result<Nimbus, NimbusError> {
-        let (folder, id) = folder::open(&config.folder)?;
-        let blobs = Arc::new(Blobs::open(config.folder.join("blobs"), config.upload_expiration).await?);
+    pub async fn start(mut config: NimbusConfig, store: Arc<dyn Store>) -> Result<Nimbus, NimbusError> {
+        let seam = Seam::system();
+        let (folder, id) = folder::open(&config.folder, seam.random_key())?;
         let (listener, address) = listen(config.bind).await?;
-        let clock = Clock::start();
-        // What no other life of this Nimbus has.
-        let life = leadership::random_bytes().map_err(NimbusError)?;
-        let board = Board::new(store, format!("{id}/{}", &BlobHash::of(life).as_str()[..16]));
-        let me = records::Nimbus {
-            id,
-            host: config.host.clone(),
-            port: address.port(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_ms: clock.started_ms(),
-        };
-        let (requests, received_requests) = mpsc::channel(WAITING_REQUESTS);
-        let api = Api { requests, blobs: Arc::clone(&blobs), configuration: Arc::new(hidden(&config.configuration)) };
-        let (stop_process, process_stops) = oneshot::channel();
+        config.bind = address;
+        let (disk, peers) = (Arc::new(LocalDisk), Arc::new(HttpPeers));
+        let engine = Engine::start(Parts { config, id, store, seam: seam.clone(), disk, peers }).await?;
         let (stop_server, server_stops) = oneshot::channel();
-        let process = Process::new(config, me, Arc::new(board), Arc::clone(&blobs), clock);
-        let process = tokio::spawn(async move {
-            process.run(received_requests, process_stops).await;
-            // Locked until then, so that no other Nimbus has this folder, and with it the id.
-            drop(folder);
-        });
-        // Damage is found before anybody asks for what is damaged.
-        let verifying = tokio::spawn(async move {
-            blobs.finish_parts().await;
-            for hash in blobs.unverified() {
-                let _ = blobs.verify(&hash).await;
-            }
-        });
-        let server = tokio::spawn(async move {
-            let serving = axum::serve(listener, server::routes(api)).with_graceful_shutdown(async move {
+        let routes = server::routes(engine.api());
+        let server = seam.spawn(async move {
+            let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
                 let _ = server_stops.await;
             });
             if let Err(error) = serving.await {
@@ -133,7 +113,7 @@ impl Nimbus {
             }
         });
         tracing::info!("Nimbus listens at {address}");
-        Ok(Nimbus { address, stop_process, stop_server, process, server, verifying })
+        Ok(Nimbus { address, stop_server, server, engine, folder })
     }
 
     /// Where its HTTP API listens.
@@ -144,24 +124,17 @@ impl Nimbus {
     /// Waits until it has ended without being told to, which is a fault of ours: its process should end too, so that another
     /// Nimbus can lead. Cancel-safe.
     pub async fn failed(&mut self) {
-        let _ = (&mut self.process).await;
+        self.engine.failed().await;
     }
 
     /// Gives the lead back, and ends: what is under way may take two seconds.
     pub async fn stop(self) {
-        let Nimbus { stop_process, stop_server, process, mut server, verifying, .. } = self;
+        let Nimbus { stop_server, server, engine, folder, .. } = self;
         drop(stop_server);
-        drop(stop_process);
-        // A handle that has told of its end must not be asked again.
-        if !process.is_finished() {
-            let _ = process.await;
-        }
-        if timeout(STOP_GRACE, &mut server).await.is_err() {
-            server.abort();
-            let _ = server.await;
-        }
-        verifying.abort();
-        let _ = verifying.await;
+        engine.stop().await;
+        // Dropped after that, it ends anyway.
+        let _ = timeout(STOP_GRACE, server.join()).await;
+        drop(folder);
     }
 }
 

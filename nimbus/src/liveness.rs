@@ -197,8 +197,9 @@ impl FailingWorkers {
 
 /// Whether the last ends of a slot's worker make a series. Their times are all of the machine's clock.
 fn is_series(worker: &SlotWorker) -> bool {
-    let Some(first) = worker.ends.len().checked_sub(SERIES_ENDS) else { return false };
-    let last = &worker.ends[first..];
+    let ends = worker.failures();
+    let Some(first) = ends.len().checked_sub(SERIES_ENDS) else { return false };
+    let last = &ends[first..];
     let (Some(first), Some(newest)) = (last.first(), last.last()) else { return false };
     last.iter().all(|end| end.lived_ms < SHORT_LIFE_MS) && newest.ended_ms.saturating_sub(first.ended_ms) <= SERIES_MS
 }
@@ -341,6 +342,7 @@ mod tests {
             ended_ms: ended * 1000,
             lived_ms: lived * 1000,
             cause: "exited with code 1".to_owned(),
+            planned: false,
             last_lines: Vec::new(),
             last_report: None,
         };

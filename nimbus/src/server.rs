@@ -3,9 +3,6 @@
 //! Not here: deciding anything (`process`). Invariants: each request names the number of this API's format, so a page in a
 //! browser cannot send one unnoticed; bodies are bounded; whatever goes wrong is a [`Failure`] as JSON.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request as HttpRequest, State};
@@ -22,31 +19,18 @@ use nimbus_api::machine::MachineReport;
 use nimbus_api::submission::{Kill, SUBMISSION_BYTES, Submission};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::sync::{mpsc, oneshot};
 use worker_api::check_format;
 use worker_api::ids::{BlobHash, SupervisorId};
-use worker_api::report::{REPORT_FORMAT, Report};
+use worker_api::report::Report;
 
-use crate::blobs::{Blobs, Extent, Refused};
-use crate::process::{Command, Reply, Request};
+use crate::api::Api;
+use crate::blobs::{Extent, Refused};
+use crate::process::Command;
 
 /// Longest report of a machine or a worker in bytes: 100,000 executors with some hundred bytes each.
 const REPORT_BYTES: usize = 64 << 20;
 /// Longest body of a command.
 const COMMAND_BYTES: usize = 64 << 10;
-/// A blob is read in pieces of so many bytes.
-const PIECE_BYTES: usize = 256 << 10;
-
-/// What the routes share.
-#[derive(Clone)]
-pub(crate) struct Api {
-    pub(crate) requests: mpsc::Sender<Request>,
-    pub(crate) blobs: Arc<Blobs>,
-    /// As it may be shown.
-    pub(crate) configuration: Arc<BTreeMap<String, Value>>,
-}
 
 /// A failure as a reply.
 struct Refusal(Failure);
@@ -78,6 +62,7 @@ pub(crate) fn routes(api: Api) -> Router {
         .route("/v1/topologies/{id}/deactivate", post(deactivate))
         .route("/v1/topologies/{id}/kill", post(kill))
         .route("/v1/blobs", get(blobs))
+        .route("/v1/blobs/held", post(held))
         .route("/v1/blobs/{hash}", get(download).head(blob_state).put(upload))
         .route("/v1/supervisors/{id}/report", post(report_machine))
         .route("/v1/workers/report", post(report_worker))
@@ -113,34 +98,33 @@ async fn no_method(method: Method, uri: Uri) -> Response {
 }
 
 async fn cluster(State(api): State<Api>) -> Answer {
-    Ok(json(&api.ask(Request::Cluster).await?))
+    Ok(json(&api.cluster().await?))
 }
 
 async fn configuration(State(api): State<Api>) -> Answer {
-    Ok(json(&*api.configuration))
+    Ok(json(api.configuration()))
 }
 
 async fn topology(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    Ok(json(&api.ask(|reply| Request::Topology(id, reply)).await?))
+    Ok(json(&api.topology(&id).await?))
 }
 
 async fn submit(State(api): State<Api>, body: Body) -> Answer {
     let submission: Submission = parse("submission", body, SUBMISSION_BYTES).await?;
-    let submitted = api.ask(|reply| Request::Submit(Box::new(submission), reply)).await?;
-    Ok((StatusCode::CREATED, json(&submitted)).into_response())
+    Ok((StatusCode::CREATED, json(&api.submit(submission).await?)).into_response())
 }
 
 async fn activate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    Ok(json(&api.ask(|reply| Request::Command(id, Command::Activate, reply)).await?))
+    Ok(json(&api.command(&id, Command::Activate).await?))
 }
 
 async fn deactivate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
-    Ok(json(&api.ask(|reply| Request::Command(id, Command::Deactivate, reply)).await?))
+    Ok(json(&api.command(&id, Command::Deactivate).await?))
 }
 
 async fn kill(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
     let kill: Kill = parse("kill", body, COMMAND_BYTES).await?;
-    Ok(json(&api.ask(|reply| Request::Command(id, Command::Kill(kill), reply)).await?))
+    Ok(json(&api.command(&id, Command::Kill(kill)).await?))
 }
 
 async fn report_machine(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
@@ -149,32 +133,35 @@ async fn report_machine(State(api): State<Api>, Path(id): Path<String>, body: Bo
     if report.id != id {
         return Err(bad_request(&format!("the report is that of {}, not of {id}", report.id)));
     }
-    Ok(json(&api.ask(|reply| Request::Machine(Box::new(report), reply)).await?))
+    Ok(json(&api.report_machine(report).await?))
 }
 
 async fn report_worker(State(api): State<Api>, body: Body) -> Answer {
     let report: Report = parse("worker's report", body, REPORT_BYTES).await?;
-    check_format("worker's report", REPORT_FORMAT, report.format).map_err(|wrong| bad_request(&wrong))?;
-    Ok(json(&api.ask(|reply| Request::Worker(Box::new(report), reply)).await?))
+    Ok(json(&api.report_worker(report).await?))
 }
 
 async fn blobs(State(api): State<Api>) -> Answer {
-    Ok(json(&api.blobs.list().await))
+    Ok(json(&api.blobs().await))
+}
+
+async fn held(State(api): State<Api>, body: Body) -> Answer {
+    let hashes: Vec<BlobHash> = parse("list of blobs", body, REPORT_BYTES).await?;
+    Ok(json(&api.held(&hashes)))
 }
 
 async fn blob_state(State(api): State<Api>, Path(hash): Path<String>) -> Answer {
     let hash = blob_hash(&hash)?;
-    match api.blobs.pin(&hash).await {
-        None => Err(crate::blobs::missing(&hash).into()),
-        Some(Extent::Complete(bytes)) => Ok(with(Body::empty(), StatusCode::OK, CONTENT_LENGTH.as_str(), bytes)),
-        Some(Extent::Partial(bytes)) => Ok(with(Body::empty(), StatusCode::OK, UPLOAD_OFFSET, bytes)),
+    match api.blob_state(&hash).await? {
+        Extent::Complete(bytes) => Ok(with(Body::empty(), StatusCode::OK, CONTENT_LENGTH.as_str(), bytes)),
+        Extent::Partial(bytes) => Ok(with(Body::empty(), StatusCode::OK, UPLOAD_OFFSET, bytes)),
     }
 }
 
 async fn upload(State(api): State<Api>, Path(hash): Path<String>, headers: HeaderMap, body: Body) -> Answer {
     let hash = blob_hash(&hash)?;
     let (offset, length) = (number(&headers, UPLOAD_OFFSET)?, number(&headers, UPLOAD_LENGTH)?);
-    match api.blobs.append(&hash, offset, length, body.into_data_stream()).await {
+    match api.append(&hash, offset, length, body.into_data_stream()).await {
         Ok(Extent::Complete(_)) => Ok(StatusCode::CREATED.into_response()),
         Ok(Extent::Partial(bytes)) => Ok(with(Body::empty(), StatusCode::OK, UPLOAD_OFFSET, bytes)),
         Err(Refused::Failure(failure)) => Err(failure.into()),
@@ -191,21 +178,28 @@ async fn upload(State(api): State<Api>, Path(hash): Path<String>, headers: Heade
 async fn download(State(api): State<Api>, Path(hash): Path<String>, headers: HeaderMap) -> Answer {
     let hash = blob_hash(&hash)?;
     let from = headers.get(RANGE).map(first_byte).transpose()?;
-    let (file, bytes) = api.blobs.open_at(&hash, from.unwrap_or(0)).await?;
+    let first = from.unwrap_or(0);
+    let (piece, bytes) = api.piece(&hash, first).await?;
     if let Some(from) = from.filter(|from| *from >= bytes) {
         let failure = FailureKind::BadRequest.with(format!("blob {hash} has {bytes} bytes, none from {from} on"));
         let mut response = (StatusCode::RANGE_NOT_SATISFIABLE, json(&failure)).into_response();
         response.headers_mut().extend(text(CONTENT_RANGE, format!("bytes */{bytes}")));
         return Ok(response);
     }
-    let pieces = stream::try_unfold(file, |mut file| async move {
-        let mut piece = vec![0; PIECE_BYTES];
-        let length = file.read(&mut piece).await?;
-        piece.truncate(length);
-        Ok::<_, std::io::Error>((length > 0).then_some((piece, file)))
+    // The first piece is there; the next ones are read as they are sent.
+    let after = first + piece.len() as u64;
+    let pieces = stream::try_unfold((piece, after), move |(piece, after)| {
+        let (api, hash) = (api.clone(), hash.clone());
+        async move {
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            let (next, _) = api.piece(&hash, after).await?;
+            let end = after + next.len() as u64;
+            Ok::<_, Failure>(Some((piece, (next, end))))
+        }
     });
     let status = if from.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let first = from.unwrap_or(0);
     let mut response = with(Body::from_stream(pieces), status, CONTENT_LENGTH.as_str(), bytes - first);
     let headers = response.headers_mut();
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -214,16 +208,6 @@ async fn download(State(api): State<Api>, Path(hash): Path<String>, headers: Hea
         headers.extend(text(CONTENT_RANGE, format!("bytes {first}-{}/{bytes}", bytes - 1)));
     }
     Ok(response)
-}
-
-impl Api {
-    /// Asks the loop, and waits for its answer.
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Failure> {
-        let (reply, answer) = oneshot::channel();
-        let stops = || FailureKind::NotLeader.with("this Nimbus is stopping");
-        self.requests.send(request(reply)).await.map_err(|_| stops())?;
-        answer.await.map_err(|_| stops())?
-    }
 }
 
 /// A JSON reply.

@@ -13,7 +13,6 @@ use topology_api::topology::{GRAPH_FORMAT, Graph};
 use worker_api::ids::{PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
 use worker_api::report::{Report, Stage};
 
-use crate::clock::epoch_ms;
 use crate::knowledge::{KnownTopology, Unreadable, uses};
 use crate::lifecycle;
 use crate::liveness::MachineState;
@@ -69,7 +68,7 @@ impl Process {
     }
 
     fn nimbuses(&self) -> Vec<NimbusSummary> {
-        let now = epoch_ms();
+        let now = self.clock.epoch_ms();
         let others =
             self.known.iter().flat_map(|known| &known.daemons.nimbuses).filter(|nimbus| nimbus.id != self.me.id);
         let nimbus = |nimbus: &records::Nimbus, leads, uptime_ms| NimbusSummary {
@@ -143,7 +142,7 @@ impl Process {
             owner: record.owner.clone(),
             status: if broken.is_some() { StatusWord::Broken } else { lifecycle::word(&record.status) },
             reason: broken.or_else(|| self.reason(id, topology)),
-            uptime_ms: epoch_ms().saturating_sub(record.submitted_ms),
+            uptime_ms: self.clock.epoch_ms().saturating_sub(record.submitted_ms),
             tasks,
             executors,
             workers,
@@ -180,7 +179,7 @@ impl Process {
             Status::Killed { step: KillStep::Draining, deadline_ms, .. } => {
                 let executors = reports().flat_map(|(report, _)| &report.executors);
                 let pending: u64 = executors.map(|executor| executor.counts.pending).sum();
-                let secs = deadline_ms.saturating_sub(epoch_ms()).div_ceil(1000);
+                let secs = deadline_ms.saturating_sub(self.clock.epoch_ms()).div_ceil(1000);
                 Some(format!("draining, {pending} roots pending, at most {secs} s more"))
             }
             Status::Killed { step: KillStep::Removing, .. } => {
@@ -304,11 +303,12 @@ impl Process {
 
 /// Whether a worker ended lately and does not yet run as one that stays. Only times of one machine's clock are compared.
 fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
-    let Some(newest) = worker.ends.last() else { return false };
+    let ends = worker.failures();
+    let Some(newest) = ends.last() else { return false };
     let lives =
         |report: &Report| report.life.incarnation > newest.incarnation && seen.slot != Some(SlotState::BackingOff);
     let Some((report, _)) = seen.report.filter(|(report, _)| lives(report)) else { return true };
-    let series = worker.ends.len().checked_sub(FEW_ENDS).map(|first| &worker.ends[first]);
+    let series = ends.len().checked_sub(FEW_ENDS).map(|first| &ends[first]);
     let is_series = series.is_some_and(|first| newest.ended_ms.saturating_sub(first.ended_ms) <= LATELY_MS);
     is_series && report.uptime_us / 1000 < LATELY_MS
 }

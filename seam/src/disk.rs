@@ -137,7 +137,10 @@ impl Disk for LocalDisk {
 
     fn write_at(&self, path: &Path, from: u64, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-        file.set_len(from)?;
+        // What is no file on a disk cannot be cut.
+        if file.metadata()?.len() != from {
+            file.set_len(from)?;
+        }
         file.seek(SeekFrom::Start(from))?;
         file.write_all(bytes)
     }

@@ -7,5 +7,13 @@
 // The macros write paths that begin with `::storm`, the crate that users depend on.
 extern crate topology_api as storm;
 
+pub mod disk;
+pub mod log;
+pub mod machine;
+pub mod network;
+pub mod nimbuses;
 pub mod oracle;
+pub mod process;
+pub mod store;
 pub mod workload;
+pub mod world;

@@ -12,22 +12,22 @@
 //! kept is not fetched twice; a blob has no write permission, so that a worker does not change it for others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nimbus_api::client::{Client, ClientError};
+use seam::Seam;
+use seam::disk::Disk;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use worker_api::ids::BlobHash;
 
-use crate::folder::{in_words, names, remove_file};
+use crate::folder::{Folder, in_words};
+use crate::host::Host;
 
 /// Downloads at a time.
 const DOWNLOADS: usize = 5;
@@ -35,6 +35,8 @@ const DOWNLOADS: usize = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Bytes of a blob that are read or written at a time.
+const PIECE: usize = 256 << 10;
 
 /// What became of a blob.
 pub(crate) struct Fetched {
@@ -46,8 +48,9 @@ pub(crate) struct Fetched {
 
 /// The blobs of this machine.
 pub(crate) struct Blobs {
-    folder: PathBuf,
-    client: Client,
+    folder: Arc<Folder>,
+    host: Arc<dyn Host>,
+    seam: Seam,
     here: BTreeSet<BlobHash>,
     under_way: BTreeMap<BlobHash, AbortHandle>,
     tasks: JoinSet<()>,
@@ -57,42 +60,51 @@ pub(crate) struct Blobs {
 
 impl Blobs {
     /// Tells of each blob that was wanted by `fetched`.
-    pub(crate) fn new(folder: PathBuf, client: Client, fetched: mpsc::Sender<Fetched>) -> Self {
+    pub(crate) fn new(folder: Arc<Folder>, host: Arc<dyn Host>, seam: Seam, fetched: mpsc::Sender<Fetched>) -> Self {
         let (here, under_way, tasks) = (BTreeSet::new(), BTreeMap::new(), JoinSet::new());
-        Blobs { folder, client, here, under_way, tasks, room: Arc::new(Semaphore::new(DOWNLOADS)), fetched }
-    }
-
-    /// Where a blob is.
-    pub(crate) fn path(&self, hash: &BlobHash) -> PathBuf {
-        self.folder.join(hash.as_str())
+        let room = Arc::new(Semaphore::new(DOWNLOADS));
+        Blobs { folder, host, seam, here, under_way, tasks, room, fetched }
     }
 
     /// Whether all of them are here; those that are not are fetched.
-    pub(crate) fn want(&mut self, blobs: &BTreeMap<BlobHash, u64>) -> bool {
+    pub(crate) async fn want(&mut self, blobs: &BTreeMap<BlobHash, u64>) -> bool {
+        // Removed by hand, perhaps.
+        let (folder, known) = (self.folder.clone(), self.here.clone());
+        let there = move || known.into_iter().filter(|hash| folder.disk().look(&path(&folder, hash)).is_ok()).collect();
+        self.here = self.seam.on_disk(there).await;
         let mut all = true;
         for (hash, bytes) in blobs {
             if self.here.contains(hash) {
-                // Removed by hand, perhaps.
-                if self.path(hash).exists() {
-                    continue;
-                }
-                self.here.remove(hash);
+                continue;
             }
             all = false;
             if !self.under_way.contains_key(hash) {
+                let whole = path(&self.folder, hash);
                 let fetch = Fetch {
-                    client: self.client.clone(),
+                    folder: self.folder.clone(),
+                    host: self.host.clone(),
+                    seam: self.seam.clone(),
                     hash: hash.clone(),
                     bytes: *bytes,
-                    whole: self.path(hash),
-                    part: self.folder.join(format!("{hash}.part")),
+                    part: whole.with_extension("part"),
+                    whole,
                 };
                 let (room, fetched) = (self.room.clone(), self.fetched.clone());
-                self.under_way.insert(hash.clone(), self.tasks.spawn(fetch.run(room, fetched)));
+                let task = self.tasks.spawn(self.seam.gated(fetch.run(room, fetched)));
+                self.under_way.insert(hash.clone(), task);
             }
         }
-        while self.tasks.try_join_next().is_some() {}
         all
+    }
+
+    /// Ends what is under way; what came stays.
+    pub(crate) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// The next task that has ended, of those under way; `None` at once if there are none. Cancel-safe.
+    pub(crate) async fn next_ended(&mut self) -> Option<Result<(), JoinError>> {
+        self.tasks.join_next().await
     }
 
     /// To be told what [`Fetched`] said.
@@ -104,7 +116,7 @@ impl Blobs {
     }
 
     /// Removes all but these.
-    pub(crate) fn keep(&mut self, needed: &BTreeSet<BlobHash>) {
+    pub(crate) async fn keep(&mut self, needed: &BTreeSet<BlobHash>) {
         self.here.retain(|hash| needed.contains(hash));
         self.under_way.retain(|hash, task| {
             let stays = needed.contains(hash);
@@ -113,27 +125,36 @@ impl Blobs {
             }
             stays
         });
-        let names = match names(&self.folder) {
-            Ok(names) => names,
-            Err(why) => {
-                tracing::warn!("{why}; blobs that are not needed stay");
-                return;
+        let (folder, needed) = (self.folder.clone(), needed.clone());
+        let remove = move || {
+            let names = match folder.names(&folder.blobs()) {
+                Ok(names) => names,
+                Err(why) => return tracing::warn!("{why}; blobs that are not needed stay"),
+            };
+            for name in names {
+                let hash = BlobHash::from_str(name.strip_suffix(".part").unwrap_or(&name));
+                if !hash.is_ok_and(|hash| needed.contains(&hash))
+                    && let Err(why) = folder.remove(&folder.blobs().join(name))
+                {
+                    tracing::warn!("{why}");
+                }
             }
         };
-        for name in names {
-            let hash = BlobHash::from_str(name.strip_suffix(".part").unwrap_or(&name));
-            if !hash.is_ok_and(|hash| needed.contains(&hash))
-                && let Err(why) = remove_file(&self.folder.join(name))
-            {
-                tracing::warn!("{why}");
-            }
-        }
+        self.seam.on_disk(remove).await;
     }
 }
 
+/// Where a blob is.
+fn path(folder: &Folder, hash: &BlobHash) -> PathBuf {
+    folder.blobs().join(hash.as_str())
+}
+
 /// One blob on its way.
+#[derive(Clone)]
 struct Fetch {
-    client: Client,
+    folder: Arc<Folder>,
+    host: Arc<dyn Host>,
+    seam: Seam,
     hash: BlobHash,
     bytes: u64,
     whole: PathBuf,
@@ -159,67 +180,126 @@ impl Fetch {
     }
 
     async fn once(&self) -> Result<(), String> {
-        let (hash, short) = (&self.hash, &self.hash.as_str()[..12]);
-        if self.whole.exists() {
-            if self.is_right(self.whole.clone()).await? {
+        if self.on_disk(Fetch::is_whole).await? {
+            return Ok(());
+        }
+        let had = self.on_disk(Fetch::came).await?;
+        if had < self.bytes {
+            let (to, from) = tokio::io::duplex(PIECE);
+            let fetching = self.host.fetch(self.hash.clone(), had, to);
+            // What came is the more to go on from; a part that the disk did not take is gone.
+            let (fetched, ()) =
+                futures_util::future::try_join(async { Ok(fetching.await) }, self.keep(had, from)).await?;
+            fetched.map_err(|error| format!("cannot fetch the blob {}: {error}", self.short()))?;
+        }
+        self.on_disk(Fetch::finish).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Fetch) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let fetch = self.clone();
+        self.seam.on_disk(move || work(&fetch)).await
+    }
+
+    /// Writes what comes behind what is there.
+    async fn keep(&self, had: u64, from: DuplexStream) -> Result<(), String> {
+        let (mut from, mut at) = (from, had);
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            // The other end of it is in this process, and has no errors.
+            while piece.len() < PIECE && from.read_buf(&mut piece).await.is_ok_and(|read| read > 0) {}
+            if piece.is_empty() {
                 return Ok(());
             }
-            tracing::error!("{} is damaged; it is fetched again", self.whole.display());
-            remove_file(&self.whole)?;
+            let (bytes, offset) = (piece.len() as u64, at);
+            let write = move |fetch: &Fetch| match fetch.disk().write_at(&fetch.part, offset, &piece) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    fetch.folder.remove(&fetch.part)?;
+                    Err(fetch.not_kept(&error))
+                }
+            };
+            self.on_disk(write).await?;
+            at += bytes;
         }
-        let kept = |error: &io::Error| format!("cannot keep the blob {short}: {}", in_words(error));
-        let mut file = tokio::fs::OpenOptions::new();
-        let file = file.create(true).append(true).mode(0o600).open(&self.part);
-        let mut file = file.await.map_err(|error| kept(&error))?;
-        let had = file.metadata().await.map_err(|error| kept(&error))?.len();
-        if had < self.bytes {
-            let came = self.client.download(hash, had, &mut file).await;
-            // What came is the more to go on from.
-            let flushed = file.flush().await;
-            if flushed.is_err() || matches!(came, Err(ClientError::File(_))) {
-                remove_file(&self.part)?;
-            }
-            flushed.map_err(|error| kept(&error))?;
-            came.map_err(|error| format!("cannot fetch the blob {short}: {error}"))?;
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        self.folder.disk().as_ref()
+    }
+
+    fn short(&self) -> &str {
+        &self.hash.as_str()[..12]
+    }
+
+    fn not_kept(&self, error: &io::Error) -> String {
+        format!("cannot keep the blob {}: {}", self.short(), in_words(error))
+    }
+
+    /// Whether all of it is here, and right; what is wrong is removed.
+    fn is_whole(&self) -> Result<bool, String> {
+        if self.disk().look(&self.whole).is_err() {
+            return Ok(false);
         }
-        let has = file.metadata().await.map_err(|error| kept(&error))?.len();
+        if self.is_right(&self.whole)? {
+            return Ok(true);
+        }
+        tracing::error!("{} is damaged; it is fetched again", self.whole.display());
+        self.folder.remove(&self.whole)?;
+        Ok(false)
+    }
+
+    /// How many bytes of it came so far.
+    fn came(&self) -> Result<u64, String> {
+        match self.disk().look(&self.part) {
+            Ok(found) => Ok(found.bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(self.not_kept(&error)),
+        }
+    }
+
+    /// Gives it its name, if it is right.
+    fn finish(&self) -> Result<(), String> {
+        let (has, short) = (self.came()?, self.short());
         if has < self.bytes {
             return Err(format!("the blob {short} was cut short: {has} of {} bytes came so far", self.bytes));
         }
-        if let Err(error) = file.sync_all().await {
-            remove_file(&self.part)?;
-            return Err(kept(&error));
+        let disk = self.disk();
+        if has == 0 {
+            // Of a blob without bytes nothing comes.
+            disk.write_at(&self.part, 0, &[]).map_err(|error| self.not_kept(&error))?;
         }
-        drop(file);
-        if has > self.bytes || !self.is_right(self.part.clone()).await? {
-            remove_file(&self.part)?;
+        if let Err(error) = disk.sync(&self.part) {
+            self.folder.remove(&self.part)?;
+            return Err(self.not_kept(&error));
+        }
+        if has > self.bytes || !self.is_right(&self.part)? {
+            self.folder.remove(&self.part)?;
             return Err(format!("what Nimbus sent as the blob {short} is something else; it is fetched again"));
         }
-        let finish = || {
-            fs::set_permissions(&self.part, fs::Permissions::from_mode(0o500))?;
-            fs::rename(&self.part, &self.whole)
-        };
-        finish().map_err(|error| kept(&error))
+        let named = disk.make_executable(&self.part).and_then(|()| disk.rename(&self.part, &self.whole));
+        named.map_err(|error| self.not_kept(&error))
     }
 
     /// Whether what is in the file is the blob.
-    async fn is_right(&self, path: PathBuf) -> Result<bool, String> {
-        let read = spawn_blocking(move || digest(&path).map_err(|error| (path, error))).await;
-        match read.map_err(|error| error.to_string())? {
+    fn is_right(&self, path: &Path) -> Result<bool, String> {
+        match digest(self.disk(), path) {
             Ok(found) => Ok(found == self.hash),
-            Err((path, error)) => Err(format!("cannot read {}: {}", path.display(), in_words(&error))),
+            Err(error) => Err(format!("cannot read {}: {}", path.display(), in_words(&error))),
         }
     }
 }
 
-fn digest(path: &Path) -> io::Result<BlobHash> {
-    let mut file = fs::File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut piece = vec![0; 256 << 10];
+fn digest(disk: &dyn Disk, path: &Path) -> io::Result<BlobHash> {
+    let (mut digest, mut at) = (Sha256::new(), 0);
     loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(BlobHash::of(digest.finalize().into())),
-            read => digest.update(&piece[..read]),
+        let piece = disk.read_at(path, at, PIECE)?;
+        if piece.is_empty() {
+            return Ok(BlobHash::of(digest.finalize().into()));
         }
+        at += piece.len() as u64;
+        digest.update(&piece);
     }
 }

@@ -14,21 +14,18 @@
 //! Not here: what follows from it. Invariants: each file is there whole or not at all, and readable by this user alone; a slot's
 //! folder stays, so that its count of lives only goes up.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use nimbus_api::machine::{KEPT_ENDS, WorkerEnd};
-use rand::TryRng;
-use rustix::fs::{FlockOperation, flock};
+use seam::disk::Disk;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Port, SupervisorId, TopologyId};
 use worker_api::report::Report;
 
-use crate::clock::epoch_ms;
 use crate::reconcile::{Followed, Following};
 use crate::slot::{Assignment, Resident};
 
@@ -46,7 +43,7 @@ pub(crate) struct SlotRecord {
     pub(crate) of: Option<Assignment>,
     /// How its last lives ended, oldest first.
     pub(crate) ends: Vec<WorkerEnd>,
-    /// How many of them there were.
+    /// How many of them there were, but those that were planned.
     pub(crate) restarts: u64,
 }
 
@@ -70,10 +67,10 @@ impl SlotRecord {
     /// After an end.
     pub(crate) fn end(&mut self, end: WorkerEnd) {
         self.resident = None;
+        self.restarts += u64::from(!end.planned);
         self.ends.push(end);
         let surplus = self.ends.len().saturating_sub(KEPT_ENDS);
         self.ends.drain(..surplus);
-        self.restarts += 1;
     }
 
     /// Nothing of its last worker needs to be known.
@@ -89,48 +86,37 @@ struct Filed<T> {
     content: T,
 }
 
-/// The folder, locked.
+/// The folder.
 pub(crate) struct Folder {
     root: PathBuf,
-    _lock: File,
+    disk: Arc<dyn Disk>,
 }
 
 impl Folder {
-    /// Makes it if it is not there, and locks it.
+    /// Makes it if it is not there.
     ///
     /// # Errors
     /// In a sentence.
-    pub(crate) fn open(root: &Path) -> Result<Folder, String> {
-        let root = std::path::absolute(root).map_err(|error| format!("cannot find {}: {error}", root.display()))?;
-        for folder in [root.clone(), root.join("slots"), root.join("topologies"), root.join("blobs")] {
-            make_folder(&folder)?;
+    pub(crate) fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Folder, String> {
+        let folder = Folder { root: root.to_owned(), disk };
+        for path in [root.to_owned(), root.join("slots"), root.join("topologies"), root.join("blobs")] {
+            folder.make(&path)?;
         }
-        let path = root.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let lock = lock.map_err(|error| format!("cannot lock {}: {error}", path.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(format!(
-                "another Supervisor uses {}; stop it, or give this one another storm.local.dir",
-                root.display()
-            ));
-        }
-        Ok(Folder { root, _lock: lock })
+        Ok(folder)
     }
 
-    /// Who this Supervisor is: made from random bits and the host's name at the first start.
+    /// Who this Supervisor is: made from these random bits and the host's name at the first start.
     ///
     /// # Errors
     /// In a sentence.
-    pub(crate) fn id(&self, host: &str) -> Result<SupervisorId, String> {
+    pub(crate) fn id(&self, host: &str, random: u128) -> Result<SupervisorId, String> {
         let path = self.root.join("id");
-        match fs::read_to_string(&path) {
-            Ok(id) => SupervisorId::from_str(id.trim()).map_err(|error| {
+        match self.disk.read(&path) {
+            Ok(id) => SupervisorId::from_str(String::from_utf8_lossy(&id).trim()).map_err(|error| {
                 format!("{}: {error}; if you remove the file, this Supervisor becomes another machine", path.display())
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut bits = [0; 16];
-                rand::rngs::SysRng.try_fill_bytes(&mut bits).map_err(|error| format!("no random bits: {error}"))?;
-                let hex: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex = format!("{random:032x}");
                 let host: String = host
                     .chars()
                     .map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '-' })
@@ -138,11 +124,21 @@ impl Folder {
                     .collect();
                 let [a, b, c, d, e] = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
                 let id = SupervisorId::new(format!("{a}-{b}-{c}-{d}-{e}-{host}")).map_err(|error| error.to_string())?;
-                write_file(&path, format!("{id}\n").as_bytes())?;
+                self.write(&path, format!("{id}\n").as_bytes())?;
                 Ok(id)
             }
             Err(error) => Err(format!("cannot read {}: {error}", path.display())),
         }
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The disk that it lies on.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// Where blobs are.
@@ -170,25 +166,25 @@ impl Folder {
     /// # Errors
     /// In a sentence.
     pub(crate) fn slots(&self) -> Result<Vec<Port>, String> {
-        Ok(names(&self.root.join("slots"))?.iter().filter_map(|name| name.parse().ok().map(Port)).collect())
+        Ok(self.names(&self.root.join("slots"))?.iter().filter_map(|name| name.parse().ok().map(Port)).collect())
     }
 
     /// A slot's record. One that cannot be read is put aside: its worker is then unknown, and lives count on from a number
-    /// that none had.
+    /// that none had, `now_ms` since 1970.
     ///
     /// # Errors
     /// In a sentence.
-    pub(crate) fn slot_record(&self, port: Port) -> Result<SlotRecord, String> {
+    pub(crate) fn slot_record(&self, port: Port, now_ms: u64) -> Result<SlotRecord, String> {
         let folder = self.slot(port);
-        make_folder(&folder)?;
+        self.make(&folder)?;
         let path = folder.join("record.json");
-        match read_json(&path) {
+        match self.read_json(&path) {
             Ok(record) => Ok(record.unwrap_or_default()),
             Err(why) => {
                 tracing::error!("{why}; it is put aside as record.json.unreadable, the slot begins anew");
-                fs::rename(&path, folder.join("record.json.unreadable"))
-                    .map_err(|error| format!("cannot rename {}: {error}", path.display()))?;
-                Ok(SlotRecord { incarnation: Incarnation(epoch_ms()), ..SlotRecord::default() })
+                let renamed = self.disk.rename(&path, &folder.join("record.json.unreadable"));
+                renamed.map_err(|error| format!("cannot rename {}: {error}", path.display()))?;
+                Ok(SlotRecord { incarnation: Incarnation(now_ms), ..SlotRecord::default() })
             }
         }
     }
@@ -198,12 +194,12 @@ impl Folder {
     /// # Errors
     /// In a sentence.
     pub(crate) fn write_slot_record(&self, port: Port, record: &SlotRecord) -> Result<(), String> {
-        write_json(&self.slot(port).join("record.json"), record)
+        self.write_json(&self.slot(port).join("record.json"), record)
     }
 
     /// The last report of a slot's worker, if one is kept that can be read.
     pub(crate) fn report(&self, port: Port) -> Option<Report> {
-        read_json(&self.slot(port).join("report.json")).ok().flatten()
+        self.read_json(&self.slot(port).join("report.json")).ok().flatten()
     }
 
     /// Keeps the last report of a slot's worker.
@@ -214,12 +210,12 @@ impl Folder {
         // Not waited for: after a fall of the machine an older one does.
         let path = self.slot(port).join("report.json");
         let json = json(&path, report)?;
-        put(&path, &json, false)
+        self.put(&path, &json, false)
     }
 
     /// Removes the last report of a slot's worker.
     pub(crate) fn remove_report(&self, port: Port) {
-        let _ = fs::remove_file(self.slot(port).join("report.json"));
+        let _ = self.disk.remove(&self.slot(port).join("report.json"));
     }
 
     /// What was followed; what cannot be read is told in a sentence each, and stays where it is.
@@ -229,9 +225,9 @@ impl Folder {
     pub(crate) fn following(&self) -> Result<(Following, Vec<(TopologyId, String)>), String> {
         let folder = self.root.join("topologies");
         let (mut following, mut unreadable) = (Following::new(), Vec::new());
-        for name in names(&folder)? {
+        for name in self.names(&folder)? {
             let Some(id) = name.strip_suffix(".json").and_then(|id| TopologyId::from_str(id).ok()) else { continue };
-            match read_json::<Followed>(&folder.join(&name)) {
+            match self.read_json::<Followed>(&folder.join(&name)) {
                 Ok(Some(followed)) => drop(following.insert(id, followed.into())),
                 Ok(None) => {}
                 Err(why) => unreadable.push((id, why)),
@@ -245,7 +241,7 @@ impl Folder {
     /// # Errors
     /// In a sentence.
     pub(crate) fn write_followed(&self, followed: &Followed) -> Result<(), String> {
-        write_json(&self.followed(&followed.topology.id), followed)
+        self.write_json(&self.followed(&followed.topology.id), followed)
     }
 
     /// Removes what was followed of a topology.
@@ -253,82 +249,87 @@ impl Folder {
     /// # Errors
     /// In a sentence.
     pub(crate) fn remove_followed(&self, id: &TopologyId) -> Result<(), String> {
-        remove_file(&self.followed(id))
+        self.remove(&self.followed(id))
     }
 
     fn followed(&self, id: &TopologyId) -> PathBuf {
         self.root.join("topologies").join(format!("{id}.json"))
     }
-}
 
-/// Makes a folder, and those above it, for this user alone.
-///
-/// # Errors
-/// In a sentence.
-pub(crate) fn make_folder(path: &Path) -> Result<(), String> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| format!("cannot make the folder {}: {}", path.display(), in_words(&error)))
-}
+    /// Makes a folder, and those above it, for this user alone.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub(crate) fn make(&self, path: &Path) -> Result<(), String> {
+        let made = self.disk.make_folder(path);
+        made.map_err(|error| format!("cannot make the folder {}: {}", path.display(), in_words(&error)))
+    }
 
-/// Names in a folder, sorted; none if it is not there.
-///
-/// # Errors
-/// In a sentence.
-pub(crate) fn names(folder: &Path) -> Result<Vec<String>, String> {
-    let read = || -> io::Result<Vec<String>> {
-        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.collect()
-    };
-    match read() {
-        Ok(mut names) => {
-            names.sort();
-            Ok(names)
+    /// Names in a folder, sorted; none if it is not there.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub(crate) fn names(&self, folder: &Path) -> Result<Vec<String>, String> {
+        match self.disk.names(folder) {
+            Ok(names) => Ok(names),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(format!("cannot list {}: {}", folder.display(), in_words(&error))),
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(format!("cannot list {}: {}", folder.display(), in_words(&error))),
+    }
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), String> {
+        removed(path, self.disk.remove(path))
+    }
+
+    /// Removes a folder with all in it; one that is not there is no error.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub(crate) fn remove_folder(&self, path: &Path) -> Result<(), String> {
+        removed(path, self.disk.remove_folder(path))
+    }
+
+    /// Writes a file for this user alone, whole or not at all, and waits until it is on disk.
+    ///
+    /// # Errors
+    /// In a sentence.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), String> {
+        self.put(path, bytes, true)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
+        let written = self.disk.replace(path, bytes, sync);
+        written.map_err(|error| format!("cannot write {}: {}", path.display(), in_words(&error)))
+    }
+
+    fn write_json(&self, path: &Path, content: &impl Serialize) -> Result<(), String> {
+        self.write(path, &json(path, content)?)
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, String> {
+        let bytes = match self.disk.read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{} cannot be read: {}", path.display(), in_words(&error))),
+        };
+        match worker_api::read_json::<Filed<T>>("Supervisor's file", FORMAT, &bytes) {
+            Ok(filed) => Ok(Some(filed.content)),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
     }
 }
 
-/// Removes a file; one that is not there is no error.
-///
-/// # Errors
-/// In a sentence.
-pub(crate) fn remove_file(path: &Path) -> Result<(), String> {
-    match fs::remove_file(path) {
+fn removed(path: &Path, done: io::Result<()>) -> Result<(), String> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(format!("cannot remove {}: {}", path.display(), in_words(&error)))
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a file for this user alone, whole or not at all, and waits until it is on disk.
-///
-/// # Errors
-/// In a sentence.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    put(path, bytes, true)
-}
-
-fn put(path: &Path, bytes: &[u8], sync: bool) -> Result<(), String> {
-    let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(bytes)?;
-        if sync {
-            file.sync_all()?;
-        }
-        fs::rename(&new, path)?;
-        match path.parent() {
-            Some(folder) if sync => File::open(folder)?.sync_all(),
-            _ => Ok(()),
-        }
-    };
-    write().map_err(|error| {
-        // Half a file would only take room on a full disk.
-        let _ = fs::remove_file(&new);
-        format!("cannot write {}: {}", path.display(), in_words(&error))
-    })
 }
 
 /// What an error of the file system means for who runs the machine.
@@ -346,10 +347,6 @@ pub(crate) fn in_words(error: &io::Error) -> String {
     }
 }
 
-fn write_json(path: &Path, content: &impl Serialize) -> Result<(), String> {
-    write_file(path, &json(path, content)?)
-}
-
 fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, String> {
     let json = serde_json::to_vec_pretty(&Filed { format: FORMAT, content });
     let mut json = json.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -357,24 +354,21 @@ fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, String> {
     Ok(json)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{} cannot be read: {}", path.display(), in_words(&error))),
-    };
-    match worker_api::read_json::<Filed<T>>("Supervisor's file", FORMAT, &bytes) {
-        Ok(filed) => Ok(Some(filed.content)),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use nimbus_api::machine::WorkerEnd;
+    use seam::disk::LocalDisk;
     use worker_api::ids::{PlanVersion, WorkerIndex};
 
     use super::*;
+
+    const NOW_MS: u64 = 1_700_000_000_001;
+
+    fn open(root: &Path) -> Folder {
+        Folder::open(root, Arc::new(LocalDisk)).unwrap()
+    }
 
     fn end(incarnation: u64) -> WorkerEnd {
         WorkerEnd {
@@ -382,6 +376,7 @@ mod tests {
             ended_ms: 1_700_000_000_000,
             lived_ms: 20,
             cause: "killed by SIGKILL".to_owned(),
+            planned: false,
             last_lines: vec!["last".to_owned()],
             last_report: None,
         }
@@ -399,8 +394,8 @@ mod tests {
         record.end(end(7));
         record.begin(resident("words-1-1", 8));
         let folder = tempfile::TempDir::new().unwrap();
-        let folder = Folder::open(folder.path()).unwrap();
-        assert_eq!(folder.slot_record(Port(6700)).unwrap(), SlotRecord::default());
+        let folder = open(folder.path());
+        assert_eq!(folder.slot_record(Port(6700), NOW_MS).unwrap(), SlotRecord::default());
         folder.write_slot_record(Port(6700), &record).unwrap();
         let written = fs::read_to_string(folder.slot(Port(6700)).join("record.json")).unwrap();
         let compact: serde_json::Value = serde_json::from_str(&written).unwrap();
@@ -411,7 +406,7 @@ mod tests {
                 + r#""last_report":null,"lived_ms":20}],"incarnation":8,"of":{"plan":5,"topology":"words-1-1","worker":2},"#
                 + r#""resident":{"incarnation":8,"of":{"plan":5,"topology":"words-1-1","worker":2}},"restarts":1},"format":1}"#
         );
-        assert_eq!(folder.slot_record(Port(6700)).unwrap(), record);
+        assert_eq!(folder.slot_record(Port(6700), NOW_MS).unwrap(), record);
         assert_eq!(folder.slots().unwrap(), [Port(6700)]);
     }
 
@@ -424,6 +419,9 @@ mod tests {
         }
         let kept: Vec<u64> = record.ends.iter().map(|end| end.incarnation.0).collect();
         assert_eq!((kept, record.restarts), ((3..=12).collect(), 12));
+        record.begin(resident("words-1-1", 13));
+        record.end(WorkerEnd { planned: true, ..end(13) });
+        assert_eq!((record.ends.len(), record.restarts), (10, 12));
         record.begin(resident("other-1-1", 13));
         assert_eq!((record.ends.len(), record.restarts, record.incarnation), (0, 0, Incarnation(13)));
         record.forget();
@@ -433,13 +431,13 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_read_is_put_aside_and_lives_count_on() {
         let root = tempfile::TempDir::new().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        folder.slot_record(Port(1)).unwrap();
+        let folder = open(root.path());
+        folder.slot_record(Port(1), NOW_MS).unwrap();
         let path = folder.slot(Port(1)).join("record.json");
         for damaged in ["{", r#"{"format":2,"content":{}}"#] {
             fs::write(&path, damaged).unwrap();
-            let record = folder.slot_record(Port(1)).unwrap();
-            assert!(record.incarnation > Incarnation(1_700_000_000_000) && record.of.is_none(), "{record:?}");
+            let record = folder.slot_record(Port(1), NOW_MS).unwrap();
+            assert!(record.incarnation == Incarnation(NOW_MS) && record.of.is_none(), "{record:?}");
             assert_eq!(fs::read_to_string(path.with_file_name("record.json.unreadable")).unwrap(), damaged);
         }
     }
@@ -447,12 +445,12 @@ mod tests {
     #[test]
     fn an_id_is_made_once_and_fits_every_host() {
         let root = tempfile::TempDir::new().unwrap();
-        let folder = Folder::open(root.path()).unwrap();
-        let id = folder.id("fe80::1%eth0.example").unwrap();
-        assert_eq!(folder.id("renamed").unwrap(), id);
-        assert!(id.as_str().ends_with("-fe80--1-eth0-example") && id.as_str().len() == 57, "{id}");
+        let folder = open(root.path());
+        let id = folder.id("fe80::1%eth0.example", 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef).unwrap();
+        assert_eq!(folder.id("renamed", 0).unwrap(), id);
+        assert_eq!(id.as_str(), "01234567-89ab-cdef-0123-456789abcdef-fe80--1-eth0-example");
         fs::write(root.path().join("id"), "../x").unwrap();
-        let why = folder.id("renamed").unwrap_err();
+        let why = folder.id("renamed", 0).unwrap_err();
         assert!(why.ends_with("if you remove the file, this Supervisor becomes another machine"), "{why}");
     }
 }

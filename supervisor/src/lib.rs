@@ -4,11 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod blobs;
-mod clock;
 mod cluster;
 mod folder;
+pub mod host;
 pub mod keeper;
 pub mod launcher;
+pub mod local;
 mod machine;
 pub mod process;
 mod reconcile;
@@ -25,15 +26,18 @@ use std::time::Duration;
 
 use cluster_state::board::Board;
 use cluster_state::store::Store;
-use nimbus_api::client::Client;
+use seam::disk::LocalDisk;
+use seam::{Seam, Task};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use worker_api::ids::{Port, SupervisorId};
 
 use crate::blobs::Blobs;
 use crate::cluster::Follower;
-use crate::folder::{Folder, make_folder};
+use crate::folder::Folder;
+use crate::host::{Connections, Host};
+use crate::local::LocalHost;
 use crate::machine::{Inputs, Machine, Parts};
 
 /// Reports and closed connections that wait for the machine's task.
@@ -83,69 +87,58 @@ pub struct SupervisorConfig {
 #[error("{0}")]
 pub struct SupervisorError(String);
 
-/// A running Supervisor; dropping it ends it, and leaves its workers running.
+/// A running Supervisor; dropping it ends all its tasks, and leaves its workers running.
 pub struct Supervisor {
     id: SupervisorId,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<()>,
+    running: Task<()>,
+    /// Closed when it has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Supervisor {
-    /// Starts it: workers that run already are adopted as they say hello.
+    /// Starts it on this machine: workers that run already are adopted as they say hello.
     ///
     /// # Errors
     /// If its folders cannot be used, or another Supervisor uses them.
     pub async fn start(config: SupervisorConfig, store: Arc<dyn Store>) -> Result<Supervisor, SupervisorError> {
-        let started = tokio::task::spawn_blocking(move || prepare(config, store)).await;
-        let prepared = started.map_err(|error| SupervisorError(error.to_string()))?.map_err(SupervisorError)?;
-        prepared.run().map_err(SupervisorError)
-    }
-
-    /// Who it is: made at its first start, kept in its folder.
-    pub fn id(&self) -> &SupervisorId {
-        &self.id
-    }
-
-    /// Ends; its workers keep running. Returns when its folder may be used by another.
-    pub async fn stop(self) {
-        let Supervisor { stop, running, .. } = self;
-        drop(stop);
-        if let Err(error) = running.await {
-            tracing::error!("the Supervisor broke off: {error}");
+        let seam = Seam::system();
+        let mut config = config;
+        for folder in [&mut config.folder, &mut config.workers_folder, &mut config.logs_folder] {
+            let found = std::path::absolute(&folder);
+            *folder = found.map_err(|error| SupervisorError(format!("cannot find {}: {error}", folder.display())))?;
         }
+        let (root, host) = (config.folder.clone(), config.host.clone());
+        let random = u128::from(seam.random()) << 64 | u128::from(seam.random());
+        let open = move || {
+            let folder = Folder::open(&root, Arc::new(LocalDisk))?;
+            let lock = local::lock(&folder)?;
+            let id = folder.id(&host, random)?;
+            Ok((folder, lock, id))
+        };
+        let (folder, lock, id) = seam.on_disk(open).await.map_err(SupervisorError)?;
+        let host = LocalHost::open(&config, folder, lock, seam.clone()).await.map_err(SupervisorError)?;
+        Supervisor::on_host(Arc::new(host), config, id, store, seam).await
     }
-}
 
-/// What was found on disk.
-struct Prepared {
-    config: Arc<SupervisorConfig>,
-    folder: Arc<Folder>,
-    id: SupervisorId,
-    socket: PathBuf,
-    store: Arc<dyn Store>,
-}
-
-fn prepare(config: SupervisorConfig, store: Arc<dyn Store>) -> Result<Prepared, String> {
-    let mut config = config;
-    for folder in [&mut config.folder, &mut config.workers_folder, &mut config.logs_folder] {
-        *folder = std::path::absolute(&folder).map_err(|error| format!("cannot find {}: {error}", folder.display()))?;
-    }
-    let folder = Folder::open(&config.folder)?;
-    make_folder(&config.workers_folder)?;
-    make_folder(&config.logs_folder)?;
-    let id = folder.id(&config.host)?;
-    let socket = socket::place(&folder)?;
-    Ok(Prepared { config: Arc::new(config), folder: Arc::new(folder), id, socket, store })
-}
-
-impl Prepared {
-    fn run(self) -> Result<Supervisor, String> {
-        let Prepared { config, folder, id, socket, store } = self;
-        let started_ms = clock::epoch_ms();
+    /// Starts it on any host. `config` has absolute paths, on the host's disk; its `bind`, `nimbuses` and `keeper` are for the
+    /// host. What the Supervisor knew before is in its folder, but who it is: `id` is always the same for a folder, and nobody
+    /// else uses that. All its tasks, its time of day and its randomness are the seam's.
+    ///
+    /// # Errors
+    /// If its folders cannot be used.
+    pub async fn on_host(
+        host: Arc<dyn Host>,
+        config: SupervisorConfig,
+        id: SupervisorId,
+        store: Arc<dyn Store>,
+        seam: Seam,
+    ) -> Result<Supervisor, SupervisorError> {
+        let started_ms = seam.epoch_ms();
+        let config = Arc::new(config);
         let board = Arc::new(Board::new(store, format!("{id} since {started_ms}")));
-        let client = Client::new(config.nimbuses.clone());
         let (seen_sender, seen) = watch::channel(None);
-        let (incoming_sender, incoming) = mpsc::channel(INCOMING_REPORTS);
+        let (incoming_sender, incoming) = mpsc::channel(INCOMING_REPORTS + socket::CONNECTIONS);
         let (fetched_sender, fetched) = mpsc::channel(FETCHED_BLOBS);
         let (answers_sender, answers) = mpsc::channel(NIMBUS_ANSWERS);
         let (reports, reports_made) = watch::channel(None);
@@ -159,26 +152,70 @@ impl Prepared {
             platform: worker_api::describe::platform(),
             started_ms,
         };
-        let machine = Machine::new(Parts {
-            blobs: Blobs::new(folder.blobs(), client.clone(), fetched_sender),
-            config,
-            me: id.clone(),
-            folder,
-            socket: socket.clone(),
-            board: board.clone(),
-            reports,
-            look: look.clone(),
-        })?;
-        let listener = socket::listen(&socket)?;
+        let make = {
+            let (host, seam, me) = (host.clone(), seam.clone(), id.clone());
+            let (board, look) = (board.clone(), look.clone());
+            move || {
+                let folder = Arc::new(Folder::open(&config.folder, host.disk())?);
+                folder.make(&config.workers_folder)?;
+                folder.make(&config.logs_folder)?;
+                let blobs = Blobs::new(folder.clone(), host.clone(), seam.clone(), fetched_sender);
+                Machine::new(Parts { config, me, folder, host, seam, board, blobs, reports, look })
+            }
+        };
+        let machine = seam.on_disk(make).await.map_err(SupervisorError)?;
         let follower = Follower { board, record, seen: seen_sender, look };
-        let running = tokio::spawn(async move {
+        let beside = seam.clone();
+        let (alive, ended) = watch::channel(());
+        let running = seam.spawn(async move {
+            // Dropped with this task, however it ends.
+            let _alive = alive;
             let mut tasks = JoinSet::new();
-            tasks.spawn(follower.run());
-            tasks.spawn(socket::serve(listener, incoming_sender));
-            tasks.spawn(reporting::run(client, reports_made, answers_sender));
-            machine.run(Inputs { stop: stopped, seen, incoming, fetched, answers }).await;
+            let follower = tasks.spawn(beside.gated(follower.run())).id();
+            let accept = tasks.spawn(beside.gated(host.serve(Connections::new(incoming_sender)))).id();
+            tasks.spawn(beside.gated(reporting::run(host, reports_made, answers_sender)));
+            let broken = tokio::select! {
+                biased;
+                () = machine.run(Inputs { stop: stopped, seen, incoming, fetched, answers }) => None,
+                ended = tasks.join_next_with_id() => ended,
+            };
+            if let Some(broken) = broken {
+                let (id, why) = match broken {
+                    Ok((id, ())) => (id, "it returned".to_owned()),
+                    Err(error) => (error.id(), error.to_string()),
+                };
+                let what = match id {
+                    id if id == follower => "follows the cluster state",
+                    id if id == accept => "takes workers' connections",
+                    _ => "reports to Nimbus",
+                };
+                tracing::error!(
+                    "the task that {what} has broken off, so this Supervisor ends; its workers go on: {why}"
+                );
+            }
             tasks.shutdown().await;
         });
-        Ok(Supervisor { id, stop, running })
+        Ok(Supervisor { id, stop, running, ended })
+    }
+
+    /// Who it is: made at its first start, kept in its folder.
+    pub fn id(&self) -> &SupervisorId {
+        &self.id
+    }
+
+    /// Waits until it has ended without being told to, which is a fault of ours that its log names: its process should end too, so
+    /// that another Supervisor can follow. Cancel-safe.
+    pub async fn failed(&mut self) {
+        // Nothing is ever said by it.
+        while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Ends; its workers keep running. Returns when its folder may be used by another.
+    pub async fn stop(self) {
+        let Supervisor { stop, running, .. } = self;
+        drop(stop);
+        if running.join().await.is_none() {
+            tracing::error!("the Supervisor broke off");
+        }
     }
 }

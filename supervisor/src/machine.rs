@@ -13,15 +13,14 @@
 //! a worker that runs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::board::Board;
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState, SlotWorker, WorkerEnd};
-use rand::TryRng;
+use seam::Seam;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use worker_api::answer::{ANSWER_FORMAT, Answer, GoneLife, Slot as SlotWord, Spouts};
 use worker_api::ids::{BlobHash, Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
@@ -29,15 +28,11 @@ use worker_api::report::Report;
 
 use crate::SupervisorConfig;
 use crate::blobs::{Blobs, Fetched};
-use crate::clock;
 use crate::cluster;
 use crate::folder::{Folder, SlotRecord};
-use crate::keeper::Record;
-use crate::launcher::{LaunchError, Launcher, Start, take_end};
-use crate::process::{Process, Signal};
+use crate::host::{Host, Incoming, Lock, NotLaunched, Peer, Signal};
 use crate::reconcile::{Followed, Following, Seen, Wants, follow, wants};
-use crate::slot::{Assignment, Effect, Ended, Event, Limits, NotLaunched, Phase, Resident, Slot};
-use crate::socket::{Incoming, Peer};
+use crate::slot::{Assignment, Effect, Ended, Event, Limits, Phase, Resident, Slot};
 use crate::work_folder;
 
 /// How often Nimbus hears of this machine when nothing changes.
@@ -96,8 +91,8 @@ pub(crate) struct Machine {
     config: Arc<SupervisorConfig>,
     me: SupervisorId,
     folder: Arc<Folder>,
-    socket: PathBuf,
-    launcher: Launcher,
+    host: Arc<dyn Host>,
+    seam: Seam,
     board: Arc<Board>,
     blobs: Blobs,
     began: Instant,
@@ -132,7 +127,8 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<SupervisorConfig>,
     pub(crate) me: SupervisorId,
     pub(crate) folder: Arc<Folder>,
-    pub(crate) socket: PathBuf,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) seam: Seam,
     pub(crate) board: Arc<Board>,
     pub(crate) blobs: Blobs,
     pub(crate) reports: watch::Sender<Option<Arc<MachineReport>>>,
@@ -145,18 +141,18 @@ impl Machine {
     /// # Errors
     /// In a sentence.
     pub(crate) fn new(parts: Parts) -> Result<Self, String> {
-        let Parts { config, me, folder, socket, board, blobs, reports, look } = parts;
+        let Parts { config, me, folder, host, seam, board, blobs, reports, look } = parts;
         let (following, unreadable) = folder.following()?;
-        let mut left = work_folder::topologies(&config.workers_folder)?;
+        let mut left = work_folder::topologies(&folder, &config.workers_folder)?;
         left.extend(following.keys().cloned());
         let mut machine = Machine {
-            launcher: Launcher::new(config.keeper.clone()),
+            began: seam.now(),
             me,
             folder,
-            socket,
+            host,
+            seam,
             board,
             blobs,
-            began: Instant::now(),
             places: BTreeMap::new(),
             following,
             has_seen: false,
@@ -183,7 +179,7 @@ impl Machine {
         };
         let ports: BTreeSet<Port> = machine.config.slots.iter().copied().chain(machine.folder.slots()?).collect();
         for port in ports {
-            let record = machine.folder.slot_record(port)?;
+            let record = machine.folder.slot_record(port, machine.seam.epoch_ms())?;
             machine.left.extend(record.of.iter().map(|of| of.topology.clone()));
             let slot = Slot::new(limits, record.incarnation, record.resident.clone(), Duration::ZERO);
             let report = record.resident.as_ref().and_then(|_| machine.folder.report(port));
@@ -218,8 +214,10 @@ impl Machine {
                 }
                 Some(launched) = self.launches.join_next() => match launched {
                     Ok((port, resident, result)) => self.launched(port, &resident, result).await,
-                    Err(error) => tracing::error!("a start was broken off: {error}"),
+                    // What came of its start nobody knows but the slot's lock, which the next Supervisor looks at.
+                    Err(error) => broken(error),
                 },
+                Some(ended) = self.blobs.next_ended() => ended.unwrap_or_else(broken),
                 Some(fetched) = inputs.fetched.recv() => self.fetched(fetched).await,
                 Ok(()) = inputs.seen.changed() => {
                     let seen = inputs.seen.borrow_and_update().clone();
@@ -257,13 +255,18 @@ impl Machine {
                 self.reports.send_replace(Some(Arc::new(report)));
             }
         }
-        for (port, place) in &self.places {
-            if let Some(report) = &place.report
-                && let Err(why) = self.folder.write_report(*port, report)
-            {
+        // They have the host, and with it the folder.
+        self.launches.shutdown().await;
+        self.blobs.stop().await;
+        let last = |(port, place): (&Port, &Place)| Some((*port, place.report.clone()?));
+        let last: Vec<_> = self.places.iter().filter_map(last).collect();
+        let folder = self.folder.clone();
+        let keep = move || {
+            for why in last.into_iter().filter_map(|(port, report)| folder.write_report(port, &report).err()) {
                 tracing::warn!("{why}");
             }
-        }
+        };
+        self.seam.on_disk(keep).await;
         // Who may not get work any more; without it the session's end says so.
         if let Ok(Err(error)) = timeout(LEAVE, cluster::leave(&self.board, &self.me)).await {
             tracing::debug!("{error}");
@@ -294,13 +297,7 @@ impl Machine {
                 report.topology,
                 report.life
             );
-            return peer.tell(Arc::new(Answer {
-                format: ANSWER_FORMAT,
-                slot: SlotWord::Gone,
-                spouts: Spouts::Inactive,
-                placement: None,
-                gone: Vec::new(),
-            }));
+            return peer.tell(Arc::new(gone()));
         };
         let before = place.report.as_ref().filter(|before| before.life == report.life);
         if before.is_some_and(|before| before.number > report.number) {
@@ -313,17 +310,18 @@ impl Machine {
         if changed || place.kept.is_none_or(|kept| now >= kept + KEEP_REPORT) {
             place.kept = Some(now);
             let (folder, report) = (self.folder.clone(), report.clone());
-            if let Err(why) = on_disk(move || folder.write_report(port, &report)).await {
+            if let Err(why) = self.seam.on_disk(move || folder.write_report(port, &report)).await {
                 tracing::warn!("{why}");
             }
         }
-        if let Some(place) = self.places.get_mut(&port) {
-            if std::mem::take(&mut place.inherited) {
-                tracing::info!("{}: it runs as process {} and is adopted", called(port, &from), report.pid);
-                if let Ok(None) = Process::keeper_of(&self.folder.slot(port)) {
-                    tracing::warn!("{}: its keeper was killed; nobody will see how it ends", called(port, &from));
-                }
+        if self.places.get_mut(&port).is_some_and(|place| std::mem::take(&mut place.inherited)) {
+            tracing::info!("{}: it runs as process {} and is adopted", called(port, &from), report.pid);
+            let host = self.host.clone();
+            if !self.seam.on_disk(move || host.is_kept(port)).await {
+                tracing::warn!("{}: its keeper was killed; nobody will see how it ends", called(port, &from));
             }
+        }
+        if let Some(place) = self.places.get_mut(&port) {
             self.urgent |= changed;
             place.heard = Some(now);
             place.report = Some(report);
@@ -371,7 +369,7 @@ impl Machine {
         for (port, topology) in ports {
             if let Some(followed) = self.following.get(&topology)
                 && !followed.rests()
-                && self.blobs.want(&followed.blobs())
+                && self.blobs.want(&followed.blobs()).await
             {
                 self.step(port, Event::FilesReady).await;
             }
@@ -417,7 +415,7 @@ impl Machine {
         self.following = after;
         self.write_down().await;
         let needed = self.following.values().flat_map(|followed| followed.blobs().into_keys()).collect();
-        self.blobs.keep(&needed);
+        self.blobs.keep(&needed).await;
         self.missing.retain(|hash, _| needed.contains(hash));
         self.urgent = true;
         // What it was fetched for may not have been known until now.
@@ -429,7 +427,7 @@ impl Machine {
         for id in std::mem::take(&mut self.unwritten) {
             let Some(followed) = self.following.get(&id).cloned() else { continue };
             let folder = self.folder.clone();
-            match on_disk(move || folder.write_followed(&followed)).await {
+            match self.seam.on_disk(move || folder.write_followed(&followed)).await {
                 Ok(()) => drop(self.disk.remove(&id)),
                 Err(why) => {
                     if self.disk.insert(id.clone(), why.clone()).as_ref() != Some(&why) {
@@ -500,11 +498,12 @@ impl Machine {
 
     async fn forget(&mut self, id: &TopologyId) -> Result<(), String> {
         let (folder, id, work) = (self.folder.clone(), id.clone(), self.config.workers_folder.join(id.as_str()));
-        on_disk(move || {
-            work_folder::remove(&work)?;
-            folder.remove_followed(&id)
-        })
-        .await
+        self.seam
+            .on_disk(move || {
+                folder.remove_folder(&work)?;
+                folder.remove_followed(&id)
+            })
+            .await
     }
 
     /// How a topology's workers ended is kept until it has no plan any more, here or elsewhere.
@@ -525,14 +524,15 @@ impl Machine {
         }
         self.urgent = true;
         let folder = self.folder.clone();
-        on_disk(move || {
-            for (port, record) in records {
-                folder.remove_report(port);
-                folder.write_slot_record(port, &record)?;
-            }
-            Ok(())
-        })
-        .await
+        self.seam
+            .on_disk(move || {
+                for (port, record) in records {
+                    folder.remove_report(port);
+                    folder.write_slot_record(port, &record)?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     /// Tells workers what they do not know yet.
@@ -570,8 +570,7 @@ impl Machine {
         while let Some(event) = events.pop_front() {
             let now = self.now();
             let Some(place) = self.places.get_mut(&port) else { return };
-            // Without random bits pauses are as short as they may be.
-            let random = rand::rngs::SysRng.try_next_u32().unwrap_or_default();
+            let random = (self.seam.random() >> 32) as u32;
             let trouble = place.slot.trouble().map(str::to_owned);
             let effects = place.slot.step(event, now, random);
             if let Some(why) = place.slot.trouble().filter(|why| trouble.as_deref() != Some(why)) {
@@ -588,21 +587,22 @@ impl Machine {
         match effect {
             Effect::Fetch(of) => {
                 let followed = self.following.get(&of.topology)?;
-                (!followed.rests() && self.blobs.want(&followed.blobs())).then_some(Event::FilesReady)
+                let ready = !followed.rests() && self.blobs.want(&followed.blobs()).await;
+                ready.then_some(Event::FilesReady)
             }
             Effect::Launch(resident) => self.launch(port, resident),
-            Effect::Look => Some(self.look_at(port)),
+            Effect::Look => Some(self.look_at(port).await),
             Effect::Terminate(why) => {
                 tracing::info!("slot {port}: its worker is told to end: {why}");
                 self.urgent = true;
                 self.tell();
-                self.signal(port, Signal::TERM);
+                self.signal(port, Signal::Term).await;
                 None
             }
             Effect::Kill(why) => {
                 tracing::warn!("slot {port}: its worker is killed: {why}");
                 self.urgent = true;
-                self.signal(port, Signal::KILL);
+                self.signal(port, Signal::Kill).await;
                 None
             }
             Effect::Ended(ended) => {
@@ -610,8 +610,8 @@ impl Machine {
                 None
             }
             Effect::Vacate(of) => {
-                let folder = work_folder::folder(&self.config, &of.topology, port);
-                if let Err(why) = on_disk(move || work_folder::remove(&folder)).await {
+                let (folder, work) = (self.folder.clone(), work_folder::folder(&self.config, &of.topology, port));
+                if let Err(why) = self.seam.on_disk(move || folder.remove_folder(&work)).await {
                     // It is tried again when the topology goes.
                     tracing::warn!("{why}");
                 }
@@ -629,59 +629,40 @@ impl Machine {
         place.record.begin(resident.clone());
         (place.report, place.heard, place.kept, place.told, place.peer) = (None, None, None, None, None);
         place.inherited = false;
-        let (record, folder, config) = (place.record.clone(), self.folder.clone(), self.config.clone());
-        let (me, socket, blobs) = (self.me.clone(), self.socket.clone(), self.folder.blobs());
-        let launcher = self.launcher.clone();
-        self.launches.spawn(async move {
-            let mut start = Start {
-                slot_folder: folder.slot(port),
-                work_folder: work_folder::folder(&config, &resident.of.topology, port),
-                executable: blobs.join(followed.topology.executable.hash.as_str()),
-                topology: resident.of.topology.clone(),
-                port,
-                incarnation: resident.incarnation,
-                environment: BTreeMap::new(),
-                log: work_folder::log(&config, &resident.of.topology, port),
-            };
-            let from = resident.clone();
-            let prepare = on_disk(move || {
-                if let Err(why) = work_folder::port_is_free(&config, port) {
-                    return Ok(Err(NotLaunched::PortTaken(why)));
-                }
-                folder.write_slot_record(port, &record)?;
-                folder.remove_report(port);
-                let blob = |hash: &BlobHash| blobs.join(hash.as_str());
-                work_folder::furnish(&config, &me, &socket, &followed, &from, port, blob).map(Ok)
+        let (record, folder, config, me) =
+            (place.record.clone(), self.folder.clone(), self.config.clone(), self.me.clone());
+        let (host, seam) = (self.host.clone(), self.seam.clone());
+        self.launches.spawn(self.seam.gated(async move {
+            let (from, there) = (resident.clone(), host.clone());
+            let prepare = seam.on_disk(move || {
+                there.port_is_free(port).map_err(NotLaunched::PortTaken)?;
+                let prepare = || {
+                    folder.write_slot_record(port, &record)?;
+                    folder.remove_report(port);
+                    work_folder::start(&config, &me, there.socket(), &followed, &from, port, &folder)
+                };
+                prepare().map_err(NotLaunched::Failed)
             });
             let result = match prepare.await {
-                Ok(Ok(environment)) => {
-                    start.environment = environment;
-                    match timeout(LAUNCH, launcher.start(&start)).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error @ LaunchError::SlotHeld { .. })) => Err(NotLaunched::Held(error.to_string())),
-                        Ok(Err(error)) => Err(NotLaunched::Failed(error.to_string())),
-                        Err(_) => Err(NotLaunched::Held(format!(
-                            "the keeper of slot {port} did not answer within {} s; the disk may stand still",
-                            LAUNCH.as_secs()
-                        ))),
-                    }
-                }
-                Ok(Err(taken)) => Err(taken),
-                Err(why) => Err(NotLaunched::Failed(why)),
+                Ok(start) => match timeout(LAUNCH, host.launch(start)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(NotLaunched::Held(format!(
+                        "the keeper of slot {port} did not answer within {} s; the disk may stand still",
+                        LAUNCH.as_secs()
+                    ))),
+                },
+                Err(why) => Err(why),
             };
             (port, resident, result)
-        });
+        }));
         None
     }
 
-    fn look_at(&self, port: Port) -> Event {
-        let folder = self.folder.slot(port);
-        match Launcher::is_held(&folder) {
-            Ok(true) => Event::Held,
-            Ok(false) => Event::Free(take_end(&folder).unwrap_or_else(|error| {
-                tracing::warn!("how the worker of slot {port} ended is not known: {error}");
-                None
-            })),
+    async fn look_at(&self, port: Port) -> Event {
+        let host = self.host.clone();
+        match self.seam.on_disk(move || host.look(port)).await {
+            Ok(Lock::Held) => Event::Held,
+            Ok(Lock::Free(end)) => Event::Free(end),
             Err(error) => {
                 // Nothing is started into what cannot be looked at.
                 tracing::warn!("whether slot {port} is held is not known: {error}");
@@ -690,54 +671,59 @@ impl Machine {
         }
     }
 
-    fn signal(&self, port: Port, signal: Signal) {
-        let peer = self.places.get(&port).and_then(|place| place.peer.as_ref());
-        let sent = match peer {
+    async fn signal(&self, port: Port, signal: Signal) {
+        let peer = self.places.get(&port).and_then(|place| place.peer.clone());
+        let host = self.host.clone();
+        let send = move || match peer {
             Some(peer) => peer.process.signal(signal),
-            None => match Process::of_keeper_record(&self.folder.slot(port)) {
-                Ok(Some(process)) => process.signal(signal),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            },
+            None => host.signal(port, signal),
         };
-        if let Err(error) = sent {
+        if let Err(error) = self.seam.on_disk(send).await {
             tracing::error!("the worker of slot {port} cannot be sent a signal: {error}");
         }
     }
 
-    async fn ended(&mut self, port: Port, Ended { resident, verdict, end, lived }: Ended) {
+    async fn ended(&mut self, port: Port, Ended { resident, verdict, planned, end, lived }: Ended) {
         self.urgent = true;
         let Some(place) = self.places.get_mut(&port) else { return };
         place.peer = None;
         place.told = None;
         let last_report = place.report.take().filter(|report| report.life == resident.life());
-        let unknown = || {
-            match Record::read(&self.folder.slot(port)) {
-            Ok(Some(record)) if record.incarnation == resident.incarnation => {
-                "how it ended is not known: its keeper could not write it (is the disk full?), was killed too, or the machine fell".to_owned()
-            }
-            _ => "it was not started: its Supervisor ended just before".to_owned(),
-        }
-        };
         let (ended_ms, said, last_lines) = match end {
             Some(end) => (end.ended_ms, Some(end.cause), end.last_lines),
-            None => (clock::epoch_ms(), None, Vec::new()),
+            None => (self.seam.epoch_ms(), None, Vec::new()),
         };
-        let cause = verdict.or(said).unwrap_or_else(unknown);
+        let cause = match verdict.or(said) {
+            Some(cause) => cause,
+            None => self.unseen_end(port, &resident).await,
+        };
+        let Some(place) = self.places.get_mut(&port) else { return };
         let what = called(port, &resident);
-        match place.slot.wanted() == Some(&resident.of) {
-            true => tracing::warn!("{what}, has ended: {cause}"),
-            false => tracing::info!("{what}, has ended: {cause}"),
+        match planned {
+            true => tracing::info!("{what}, has ended as planned: {cause}"),
+            false => tracing::warn!("{what}, has ended: {cause}"),
         }
         let lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
         let incarnation = resident.incarnation;
-        place.record.end(WorkerEnd { incarnation, ended_ms, lived_ms, cause, last_lines, last_report });
+        place.record.end(WorkerEnd { incarnation, ended_ms, lived_ms, cause, planned, last_lines, last_report });
         let (folder, record) = (self.folder.clone(), place.record.clone());
         self.is_gone(&resident.of.topology, resident.of.worker, resident.life());
-        if let Err(why) = on_disk(move || folder.write_slot_record(port, &record)).await {
+        if let Err(why) = self.seam.on_disk(move || folder.write_slot_record(port, &record)).await {
             // The next look at the lock finds the same end.
             tracing::warn!("{why}");
         }
+    }
+
+    /// Why nobody wrote how it ended.
+    async fn unseen_end(&self, port: Port, resident: &Resident) -> String {
+        let host = self.host.clone();
+        match self.seam.on_disk(move || host.last_started(port)).await {
+            Some(last) if last == resident.incarnation => {
+                "how it ended is not known: its keeper could not write it (is the disk full?), was killed too, or the machine fell"
+            }
+            _ => "it was not started: its Supervisor ended just before",
+        }
+        .to_owned()
     }
 
     async fn remove_old_logs(&mut self) {
@@ -745,14 +731,10 @@ impl Machine {
         if !self.has_seen {
             return;
         }
-        let (config, now) = (self.config.clone(), clock::now());
-        let removed = on_disk(move || {
-            work_folder::remove_old_logs(&config.logs_folder, &stay, config.logs_kept, now);
-            Ok(())
-        });
-        if let Err(why) = removed.await {
-            tracing::warn!("{why}");
-        }
+        let (config, folder, now_ms) = (self.config.clone(), self.folder.clone(), self.seam.epoch_ms());
+        let remove =
+            move || work_folder::remove_old_logs(&folder, &config.logs_folder, &stay, config.logs_kept, now_ms);
+        self.seam.on_disk(remove).await;
     }
 
     fn report(&mut self) -> MachineReport {
@@ -831,10 +813,14 @@ fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotRepor
     SlotReport { state, worker }
 }
 
-/// Work that waits for the disk.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(format!("work on the disk was broken off: {error}")),
+/// A task broke off that others wait for: so does this one, and with it the Supervisor.
+fn broken(error: JoinError) {
+    if let Ok(panic) = error.try_into_panic() {
+        std::panic::resume_unwind(panic);
     }
+}
+
+/// What one is told that has no slot here.
+pub(crate) fn gone() -> Answer {
+    Answer { format: ANSWER_FORMAT, slot: SlotWord::Gone, spouts: Spouts::Inactive, placement: None, gone: Vec::new() }
 }

@@ -6,25 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nimbus_api::client::Client;
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+
+use crate::host::Host;
 
 /// How long Nimbus may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Sends each newest report until nobody makes one any more.
 pub(crate) async fn run(
-    client: Client,
+    host: Arc<dyn Host>,
     mut reports: watch::Receiver<Option<Arc<MachineReport>>>,
     answers: mpsc::Sender<MachineAnswer>,
 ) {
     let mut silent = false;
     while reports.changed().await.is_ok() {
         let Some(report) = reports.borrow_and_update().clone() else { continue };
-        let answer = match timeout(ANSWER, client.report_machine(&report.id, &report)).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
+        let answer = match timeout(ANSWER, host.report(report)).await {
+            Ok(answer) => answer,
             Err(_) => Err(format!("Nimbus did not answer within {} s", ANSWER.as_secs())),
         };
         match answer {

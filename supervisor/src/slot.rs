@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use worker_api::ids::{Incarnation, Life, PlanVersion, TopologyId, WorkerIndex};
 
-use crate::launcher::End;
+use crate::host::{End, NotLaunched};
 
 /// The pause before the second restart in a row; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -97,17 +97,6 @@ pub(crate) enum Event {
     Tick,
 }
 
-/// Why a start came to nothing.
-#[derive(Clone, Debug)]
-pub(crate) enum NotLaunched {
-    /// Its port is taken by a process that is not ours.
-    PortTaken(String),
-    /// Its slot is held by somebody.
-    Held(String),
-    /// Anything else.
-    Failed(String),
-}
-
 /// What shall be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -134,6 +123,8 @@ pub(crate) struct Ended {
     pub(crate) resident: Resident,
     /// Why, where the Supervisor knows better than the keeper.
     pub(crate) verdict: Option<String>,
+    /// Whether it was stopped as the plans want another one in the slot, or none: no failure.
+    pub(crate) planned: bool,
     /// What the keeper wrote.
     pub(crate) end: Option<End>,
     /// For how long it was known to live.
@@ -153,7 +144,7 @@ pub(crate) enum Phase {
     /// It reports.
     Running { resident: Resident, since: Duration, heard: Duration, connected: bool, look: Duration },
     /// It was told to end.
-    Stopping { resident: Resident, since: Duration, verdict: Option<String>, kill: Duration, look: Duration },
+    Stopping { resident: Resident, since: Duration, verdict: String, planned: bool, kill: Duration, look: Duration },
     /// It ended again and again.
     BackingOff { of: Assignment, until: Duration },
     /// Its port is taken.
@@ -411,11 +402,13 @@ impl Slot {
     }
 
     fn free(&mut self, end: Option<End>, now: Duration, random: u32) -> Vec<Effect> {
-        let (resident, since, verdict) = match &mut self.phase {
+        let (resident, since, verdict, planned) = match &self.phase {
             Phase::Starting { resident, since, .. } | Phase::Running { resident, since, .. } => {
-                (resident.clone(), *since, None)
+                (resident.clone(), *since, None, false)
             }
-            Phase::Stopping { resident, since, verdict, .. } => (resident.clone(), *since, verdict.take()),
+            Phase::Stopping { resident, since, verdict, planned, .. } => {
+                (resident.clone(), *since, Some(verdict.clone()), *planned)
+            }
             Phase::Held { .. } => return self.next(),
             // A start that was ordered holds no lock yet.
             Phase::Launching(_) => return Vec::new(),
@@ -429,7 +422,7 @@ impl Slot {
             None => now.saturating_sub(since),
         };
         let of = resident.of.clone();
-        let mut effects = vec![Effect::Ended(Ended { resident, verdict, end, lived })];
+        let mut effects = vec![Effect::Ended(Ended { resident, verdict, planned, end, lived })];
         effects.extend(if self.wanted.as_ref() == Some(&of) {
             if lived >= LONG_LIFE {
                 self.short_lives = 0;
@@ -460,14 +453,15 @@ impl Slot {
         };
         let why = match &self.wanted {
             Some(wanted) if *wanted == resident.of => return Vec::new(),
-            Some(wanted) if wanted.topology == resident.of.topology => "its slot has other tasks by a newer plan",
+            Some(wanted) if wanted.topology == resident.of.topology => "its plan changed",
             Some(_) => "its slot is another topology's by a newer plan",
             None => "its topology has nothing in this slot any more",
         };
         self.phase = Phase::Stopping {
             resident: resident.clone(),
             since,
-            verdict: Some(format!("stopped by its Supervisor: {why}")),
+            verdict: format!("stopped by its Supervisor: {why}"),
+            planned: true,
             kill: now + self.limits.grace,
             look: now + CLOSE_LOOK,
         };
@@ -481,7 +475,8 @@ impl Slot {
         self.phase = Phase::Stopping {
             resident: resident.clone(),
             since: *since,
-            verdict: Some(why.clone()),
+            verdict: why.clone(),
+            planned: false,
             kill: now + KILL_AGAIN,
             look: now + CLOSE_LOOK,
         };
@@ -501,8 +496,7 @@ impl Slot {
             }
             Phase::Stopping { verdict, kill, .. } if *kill <= now => {
                 *kill = now + KILL_AGAIN;
-                let why = verdict.clone().unwrap_or_default();
-                vec![Effect::Kill(why), Effect::Look]
+                vec![Effect::Kill(verdict.clone()), Effect::Look]
             }
             Phase::Held { kill, .. } if *kill <= now => {
                 *kill = now + KILL_AGAIN;

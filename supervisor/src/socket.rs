@@ -13,64 +13,40 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rand::TryRng;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use worker_api::Unreadable;
-use worker_api::answer::{ANSWER_FORMAT, Answer, Slot, Spouts};
-use worker_api::report::{REPORT_FORMAT, Report};
+use worker_api::answer::Answer;
+use worker_api::report::REPORT_FORMAT;
 
-use crate::folder::{Folder, write_file};
+use crate::folder::Folder;
+use crate::host::Connections;
+use crate::machine::gone;
 use crate::process::Process;
 
 /// Longest line.
 const LINE_BYTES: usize = 16 << 20;
 /// Most connections at a time.
-const CONNECTIONS: usize = 1024;
+pub(crate) const CONNECTIONS: usize = 1024;
 /// How long one may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
 /// Longest path that a socket may have, on every system of ours.
 const PATH_BYTES: usize = 100;
 
-/// Who is connected.
-pub(crate) struct Peer {
-    /// No other connection has it.
-    pub(crate) id: u64,
-    /// The process at the other end.
-    pub(crate) process: Process,
-    answer: watch::Sender<Option<Arc<Answer>>>,
-}
-
-impl Peer {
-    /// Sends this answer next.
-    pub(crate) fn tell(&self, answer: Arc<Answer>) {
-        self.answer.send_replace(Some(answer));
-    }
-}
-
-/// What comes in.
-pub(crate) enum Incoming {
-    /// A worker reported.
-    Report(Arc<Peer>, Box<Report>),
-    /// The connection with this id closed.
-    Closed(u64),
-}
-
 /// Where the socket is: in the folder, or, if that has too long a path, in a folder of this user alone among the temporary
-/// ones, which is written down so that workers find the same one after a restart.
+/// ones, with `random` in its name, which is written down so that workers find the same one after a restart.
 ///
 /// # Errors
 /// In a sentence.
-pub(crate) fn place(folder: &Folder) -> Result<PathBuf, String> {
+pub(crate) fn place(folder: &Folder, random: u64) -> Result<PathBuf, String> {
     let inside = folder.socket();
     if inside.as_os_str().len() <= PATH_BYTES {
         return Ok(inside);
@@ -82,10 +58,7 @@ pub(crate) fn place(folder: &Folder) -> Result<PathBuf, String> {
             return Ok(path);
         }
     }
-    let mut bits = [0; 8];
-    rand::rngs::SysRng.try_fill_bytes(&mut bits).map_err(|error| format!("no random bits: {error}"))?;
-    let name: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    let outside = std::env::temp_dir().join(format!("storm-{name}"));
+    let outside = std::env::temp_dir().join(format!("storm-{random:016x}"));
     let path = outside.join("supervisor.sock");
     if path.as_os_str().len() > PATH_BYTES {
         return Err(format!(
@@ -96,7 +69,7 @@ pub(crate) fn place(folder: &Folder) -> Result<PathBuf, String> {
         ));
     }
     make_own(&outside).map_err(|error| format!("cannot make the folder {}: {error}", outside.display()))?;
-    write_file(&noted, path.as_os_str().as_encoded_bytes())?;
+    folder.write(&noted, path.as_os_str().as_encoded_bytes())?;
     Ok(path)
 }
 
@@ -128,10 +101,9 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, String> {
     listen().map_err(|error: io::Error| format!("cannot listen at {}: {error}", path.display()))
 }
 
-/// Takes connections until it is dropped. `incoming` takes so many reports.
-pub(crate) async fn serve(listener: UnixListener, incoming: mpsc::Sender<Incoming>) {
+/// Takes connections until it is dropped.
+pub(crate) async fn serve(listener: Arc<UnixListener>, workers: Connections) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let ids = AtomicU64::new(0);
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -143,25 +115,26 @@ pub(crate) async fn serve(listener: UnixListener, incoming: mpsc::Sender<Incomin
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
-        let id = ids.fetch_add(1, Ordering::Relaxed);
-        let incoming = incoming.clone();
+        while let Some(ended) = connections.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!("a connection to the Supervisor's socket has broken off: {error}");
+            }
+        }
+        let workers = workers.clone();
         connections.spawn(async move {
-            if let Err(why) = connection(id, stream, &incoming).await {
+            if let Err(why) = connection(stream, &workers).await {
                 tracing::warn!("a connection to the Supervisor's socket is closed: {why}");
             }
-            // Who listens no more has ended.
-            let _ = incoming.send(Incoming::Closed(id)).await;
             drop(permit);
         });
     }
 }
 
-async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incoming>) -> Result<(), String> {
+async fn connection(stream: UnixStream, workers: &Connections) -> Result<(), String> {
     let process = Process::of_peer(&stream).map_err(|error| error.to_string())?;
-    let (answer, mut answers) = watch::channel(None);
-    let peer = Arc::new(Peer { id, process, answer });
-    let pid = peer.process.pid();
+    let pid = process.pid();
+    let Some(mut connection) = workers.connect(process).await else { return Ok(()) };
+    let reports = connection.reports();
     let (read, mut write) = stream.into_split();
     let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(LINE_BYTES));
     let reading = async {
@@ -181,7 +154,7 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
             hello = false;
             match worker_api::read_json("report", REPORT_FORMAT, line.as_bytes()) {
                 Ok(report) => {
-                    if incoming.send(Incoming::Report(peer.clone(), Box::new(report))).await.is_err() {
+                    if !reports.send(report).await {
                         return Ok(None);
                     }
                 }
@@ -191,9 +164,7 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
         }
     };
     let writing = async {
-        while answers.changed().await.is_ok() {
-            let answer = answers.borrow_and_update().clone();
-            let Some(answer) = answer else { continue };
+        while let Some(answer) = connection.answer().await {
             if send(&mut write, &answer).await.is_err() {
                 // Its reading end tells what became of it.
                 std::future::pending::<()>().await;
@@ -206,9 +177,7 @@ async fn connection(id: u64, stream: UnixStream, incoming: &mpsc::Sender<Incomin
         () = writing => None,
     };
     let Some(why) = refused else { return Ok(()) };
-    let gone =
-        Answer { format: ANSWER_FORMAT, slot: Slot::Gone, spouts: Spouts::Inactive, placement: None, gone: Vec::new() };
-    let _ = timeout(HELLO, send(&mut write, &gone)).await;
+    let _ = timeout(HELLO, send(&mut write, &gone())).await;
     Err(format!("{why}; it was told to end"))
 }
 

@@ -1,25 +1,24 @@
-//! What a worker finds when it starts: its folder with launch file and files, the place of its log, a port that is free.
+//! What a worker finds when it starts: what its launch file says, where its folder, its files and its log are.
 //!
 //! `WORKERS/TOPOLOGY-ID/PORT/` is its current folder; `LOGS/TOPOLOGY-ID/PORT/worker.log` its log.
 //!
-//! Not here: starting it (`launcher`), when (`slot`). Invariants: the launch file is readable by this user alone; what is removed lies
-//! in these two folders, below a topology's id.
+//! Not here: writing it there and starting it (`host`), when (`slot`). Invariant: what is removed lies in these two folders, below a
+//! topology's id.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use seam::disk::Disk;
 use serde::Deserialize;
 use serde_json::Value;
 use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId};
 use worker_api::launch::{LAUNCH_FILE, LAUNCH_FORMAT, Launch};
 
 use crate::SupervisorConfig;
-use crate::folder::{in_words, make_folder, names, write_file};
+use crate::folder::Folder;
+use crate::host::WorkerStart;
 use crate::reconcile::Followed;
 use crate::slot::Resident;
 
@@ -36,49 +35,28 @@ pub(crate) fn log(config: &SupervisorConfig, topology: &TopologyId, port: Port) 
     config.logs_folder.join(topology.as_str()).join(port.to_string()).join("worker.log")
 }
 
-/// Whether a worker can listen there.
-///
-/// # Errors
-/// Who has it, in a sentence.
-pub(crate) fn port_is_free(config: &SupervisorConfig, port: Port) -> Result<(), String> {
-    match TcpListener::bind((config.bind, port.0)) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(format!(
-            "port {port} at {} is taken by another process (`ss -ltnp` shows which); end it, or take the port out of \
-             supervisor.slots.ports",
-            config.bind
-        )),
-        Err(error) => Err(format!("a worker cannot listen at {} port {port}: {error}", config.bind)),
-    }
-}
-
-/// Makes a worker's folder ready, and gives the variables that it gets.
+/// What a worker is started with.
 ///
 /// # Errors
 /// In a sentence.
-pub(crate) fn furnish(
+pub(crate) fn start(
     config: &SupervisorConfig,
     me: &SupervisorId,
-    socket: &Path,
+    socket: PathBuf,
     followed: &Followed,
     resident: &Resident,
     port: Port,
-    blob: impl Fn(&BlobHash) -> PathBuf,
-) -> Result<BTreeMap<String, String>, String> {
+    local: &Folder,
+) -> Result<WorkerStart, String> {
     let topology = &followed.topology;
+    let blob = |hash: &BlobHash| local.blobs().join(hash.as_str());
     let graph = blob(&topology.graph.hash);
     let mut merged: BTreeMap<String, Value> = config.configuration.clone();
     merged.retain(|key, _| key.starts_with("topology."));
-    merged.extend(graph_config(&graph)?);
+    merged.extend(graph_config(local.disk().as_ref(), &graph)?);
     let environment = environment(&merged)?;
-    let folder = folder(config, &topology.id, port);
-    make_folder(&folder)?;
-    for (name, file) in &topology.files {
-        if name.as_str() == LAUNCH_FILE {
-            return Err(format!("the file {LAUNCH_FILE} has a name that the runtime needs; submit it under another"));
-        }
-        let (from, to) = (blob(&file.hash), folder.join(name.as_str()));
-        link(&from, &to).map_err(|error| format!("cannot put the file {}: {}", to.display(), in_words(&error)))?;
+    if topology.files.keys().any(|name| name.as_str() == LAUNCH_FILE) {
+        return Err(format!("the file {LAUNCH_FILE} has a name that the runtime needs; submit it under another"));
     }
     let launch = Launch {
         format: LAUNCH_FORMAT,
@@ -96,45 +74,36 @@ pub(crate) fn furnish(
         graph,
         placement: followed.placement.clone(),
         spouts: followed.spouts(),
-        supervisor_socket: socket.to_owned(),
+        supervisor_socket: socket,
         nimbuses: config.nimbuses.clone(),
         log: log(config, &topology.id, port),
         log_bytes: config.log_bytes,
         log_files: config.log_files,
     };
-    let path = folder.join(LAUNCH_FILE);
-    let mut json =
-        serde_json::to_vec_pretty(&launch).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    json.push(b'\n');
-    write_file(&path, &json)?;
-    Ok(environment)
-}
-
-/// The file under another name: the same one if both are on one file system, else a copy. What a worker left under that name goes.
-fn link(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => fs::copy(from, to).map(drop),
-        linked => linked,
-    }
+    Ok(WorkerStart {
+        port,
+        life: resident.life(),
+        executable: blob(&topology.executable.hash),
+        work_folder: folder(config, &topology.id, port),
+        files: topology.files.iter().map(|(name, file)| (name.clone(), blob(&file.hash))).collect(),
+        environment,
+        launch,
+    })
 }
 
 /// The topology's own configuration.
-fn graph_config(graph: &Path) -> Result<BTreeMap<String, Value>, String> {
+fn graph_config(disk: &dyn Disk, graph: &Path) -> Result<BTreeMap<String, Value>, String> {
     #[derive(Deserialize)]
     struct Graph {
         #[serde(default)]
         config: BTreeMap<String, Value>,
     }
     let bad = |why: String| format!("the topology's graph {} cannot be read: {why}", graph.display());
-    let bytes = fs::metadata(graph).map_err(|error| bad(error.to_string()))?.len();
+    let bytes = disk.look(graph).map_err(|error| bad(error.to_string()))?.bytes;
     if bytes > GRAPH_BYTES {
         return Err(bad(format!("it has {bytes} bytes, at most {GRAPH_BYTES} are allowed")));
     }
-    let json = fs::read(graph).map_err(|error| bad(error.to_string()))?;
+    let json = disk.read(graph).map_err(|error| bad(error.to_string()))?;
     serde_json::from_slice::<Graph>(&json).map(|graph| graph.config).map_err(|error| bad(error.to_string()))
 }
 
@@ -157,49 +126,33 @@ fn environment(config: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Stri
 }
 
 /// The topologies that have a folder here.
-pub(crate) fn topologies(folder: &Path) -> Result<BTreeSet<TopologyId>, String> {
-    Ok(names(folder)?.iter().filter_map(|name| TopologyId::from_str(name).ok()).collect())
+pub(crate) fn topologies(local: &Folder, folder: &Path) -> Result<BTreeSet<TopologyId>, String> {
+    Ok(local.names(folder)?.iter().filter_map(|name| TopologyId::from_str(name).ok()).collect())
 }
 
-/// Removes a folder with all in it; one that is not there is no error.
-///
-/// # Errors
-/// In a sentence.
-pub(crate) fn remove(folder: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {}", folder.display(), in_words(&error)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes logs of topologies that are gone, and in which nothing was written for `kept`.
-pub(crate) fn remove_old_logs(logs: &Path, stay: &BTreeSet<TopologyId>, kept: Duration, now: SystemTime) {
-    let all = match topologies(logs) {
+/// Removes logs of topologies that are gone, and in which nothing was written for `kept` before `now_ms` since 1970.
+pub(crate) fn remove_old_logs(local: &Folder, logs: &Path, stay: &BTreeSet<TopologyId>, kept: Duration, now_ms: u64) {
+    let all = match topologies(local, logs) {
         Ok(all) => all,
         Err(why) => return tracing::warn!("{why}; old logs stay"),
     };
     for id in all.difference(stay) {
         let folder = logs.join(id.as_str());
-        let old = |written: SystemTime| now.duration_since(written).is_ok_and(|age| age >= kept);
-        if last_written(&folder).is_none_or(old)
-            && let Err(why) = remove(&folder)
+        let old =
+            |written_ms: u64| now_ms.checked_sub(written_ms).is_some_and(|age| u128::from(age) >= kept.as_millis());
+        if last_written_ms(local.disk().as_ref(), &folder).is_none_or(old)
+            && let Err(why) = local.remove_folder(&folder)
         {
             tracing::warn!("{why}");
         }
     }
 }
 
-/// When a file below the folder was written last.
-fn last_written(folder: &Path) -> Option<SystemTime> {
-    let mut last = None;
-    for entry in fs::read_dir(folder).ok()?.flatten() {
-        let written = match entry.file_type() {
-            Ok(kind) if kind.is_dir() => last_written(&entry.path()),
-            _ => entry.metadata().and_then(|data| data.modified()).ok(),
-        };
-        last = last.max(written);
-    }
-    last
+/// When a file in a slot's folder of this topology's folder of logs was written last.
+fn last_written_ms(disk: &dyn Disk, topology: &Path) -> Option<u64> {
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        disk.names(folder).unwrap_or_default().into_iter().map(|name| folder.join(name)).collect()
+    };
+    let files = below(topology).into_iter().flat_map(|slot| below(&slot));
+    files.filter_map(|file| Some(disk.look(&file).ok()?.modified_ms)).max()
 }

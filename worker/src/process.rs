@@ -31,13 +31,13 @@ use crate::executor::bolt::{BoltExecutor, BoltSlot};
 use crate::executor::spout::{Asking, SpoutExecutor, SpoutSlot, WakeFlag};
 use crate::executor::{Core, Env, ExecutorEvent, HoldingClock, Phase, WorkerClock};
 use crate::inbox::{Budget, Content, Envelope, Inbox, WireBatch};
-use crate::journal::Journal;
+use crate::journal::{Event, Journal, Observer};
 use crate::outlets::{Outlet, Outlets};
 use crate::settling::{Ledgers, Place, Settling};
 use crate::stats::{ErrorThrottle, ExecutorStats};
 use crate::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use crate::transfer::frame::{Data, End};
-use crate::transfer::handshake::Identity;
+use crate::transfer::handshake::{Identity, Refusal};
 use crate::transfer::network::Connector;
 use crate::transfer::permits::Amount;
 use crate::watch;
@@ -81,6 +81,8 @@ pub struct WorkerConfig {
     pub control: Seam,
     /// Where to write what happens, if a test wants to know.
     pub journal: Option<Journal>,
+    /// Who hears what happens on its links, if a test wants to know.
+    pub observer: Option<Observer>,
 }
 
 /// How far a worker is.
@@ -150,7 +152,13 @@ impl Worker {
         let (places, ledgers) = places(topology, plan, *worker, seam);
 
         let progress = Arc::new(progress);
-        let reception = Arc::new(Reception { inboxes, ledgers, links: OnceLock::new(), progress: progress.clone() });
+        let reception = Arc::new(Reception {
+            inboxes,
+            ledgers,
+            links: OnceLock::new(),
+            progress: progress.clone(),
+            observer: config.observer.clone(),
+        });
         let settings = Settings {
             identity: Identity {
                 topology: config.topology_id.clone(),
@@ -273,7 +281,7 @@ impl Worker {
     /// Fails what is still pending, closes spouts and cleans up bolts. Who wants what is under way to be finished first
     /// deactivates it and waits until it [is drained](Worker::is_drained). An executor whose component does not return
     /// within [`STOP_GRACE`] is left behind.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.phase.set(Phase::Stopping);
         let all = self.executors.len();
         let mut progress = self.progress.clone();
@@ -410,9 +418,16 @@ struct Reception {
     ledgers: OwnLedgers,
     links: OnceLock<std::sync::Weak<Links>>,
     progress: Arc<watch::Sender<Progress>>,
+    observer: Option<Observer>,
 }
 
 impl Reception {
+    fn tell(&self, event: Event) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+
     fn ledger(&self, ledger: LedgerId) -> Option<&Arc<Ledger>> {
         self.ledgers.get(usize::from(ledger.0))?.as_ref().map(|(_, ledger)| ledger)
     }
@@ -479,11 +494,18 @@ impl Deliver for Reception {
         }
     }
 
-    fn connected(&self, worker: WorkerIndex, incarnation: Incarnation) {
+    fn connected(&self, worker: WorkerIndex, life: Life) {
+        let incarnation = life.incarnation;
         tracing::info!(%worker, %incarnation, "connected with a worker");
+        self.tell(Event::Accepted { peer: worker, life });
     }
 
-    fn newer_plan(&self, worker: WorkerIndex, version: PlanVersion) {
+    fn refused(&self, worker: WorkerIndex, life: Life, why: Refusal) {
+        self.tell(Event::Refused { peer: worker, life, why });
+        if why != Refusal::PeerIsNewer {
+            return;
+        }
+        let version = life.plan;
         // Who is refused comes again and again: the first time counts.
         let mut first = false;
         self.progress.modify_if(|progress| {

@@ -56,7 +56,13 @@ impl Standalone {
                 ));
                 Ok(Parts { nimbus, supervisor, ui })
             },
-            async |parts: &mut Parts| parts.nimbus.failed().await,
+            async |parts: &mut Parts| {
+                tokio::select! {
+                    biased;
+                    () = parts.nimbus.failed() => {}
+                    () = parts.supervisor.failed() => {}
+                }
+            },
             async |Parts { nimbus, supervisor, ui }| {
                 ui.stop().await;
                 supervisor.stop().await;

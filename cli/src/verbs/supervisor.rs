@@ -35,7 +35,7 @@ impl SupervisorVerb {
                 ));
                 Ok(supervisor)
             },
-            async |_: &mut _| std::future::pending().await,
+            async |supervisor: &mut supervisor::Supervisor| supervisor.failed().await,
             async |supervisor| supervisor.stop().await,
         )
     }

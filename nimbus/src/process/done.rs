@@ -70,6 +70,7 @@ impl Process {
                 self.changed(id, result);
             }
             Done::Removed(id, result) => self.removed(id, result),
+            Done::Refused => {}
             Done::Planned(id, plan, result) => self.planned(id, plan, result),
         }
     }
@@ -207,7 +208,6 @@ impl Process {
             self.sentences.remove(&id);
             self.plans.remove(&id);
             self.observed.forget(&id);
-            self.blobs.release(&id);
             self.scheduling_is_due = true;
             if let Asker::Command(reply) = std::mem::replace(&mut self.asker, Asker::None) {
                 let _ = reply.send(summary);

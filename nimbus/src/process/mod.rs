@@ -3,7 +3,7 @@
 //!
 //! | event | from |
 //! |---|---|
-//! | [`Request`] | the HTTP API, by a bounded channel |
+//! | [`Request`] | the API, by a bounded channel |
 //! | work is done | the future that this loop polls |
 //! | the session changed; somebody leads, comes or goes | the cluster state |
 //! | a second, or a deadline, has passed | the clock |
@@ -34,6 +34,7 @@ use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Kill, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
+use seam::{Seam, Task};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use worker_api::answer::Answer;
@@ -42,7 +43,7 @@ use worker_api::report::Report;
 
 use crate::NimbusConfig;
 use crate::blobs::Blobs;
-use crate::clock::{Clock, epoch_ms};
+use crate::clock::Clock;
 use crate::knowledge::{Daemons, Known, KnownGraph, Loaded};
 use crate::leadership::{Election, resign};
 use crate::lifecycle;
@@ -63,7 +64,7 @@ pub(crate) const WAITING_REQUESTS: usize = 1024;
 /// Where an answer goes; who asked may be gone.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
-/// What the HTTP API asks.
+/// What the API asks.
 pub(crate) enum Request {
     /// The cluster at a glance.
     Cluster(Reply<Cluster>),
@@ -81,7 +82,7 @@ pub(crate) enum Request {
 
 /// What a user asks of a topology.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// Its spouts shall be asked.
     Activate,
     /// Its spouts shall not be asked.
@@ -140,6 +141,8 @@ enum Done {
     Stored(Box<records::Topology>, Result<(), WriteError>),
     PlanRemoved(Box<records::Topology>, Result<(), WriteError>),
     Removed(TopologyId, Result<(), WriteError>),
+    /// A submission was refused, and its asker has heard so.
+    Refused,
     Planned(TopologyId, TopologyPlan, Result<(), WriteError>),
 }
 
@@ -160,6 +163,7 @@ pub(crate) struct Process {
     pub(crate) me: records::Nimbus,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) clock: Clock,
+    seam: Seam,
     board: Arc<Board>,
     session: Session,
     /// Since when the store is away, on `clock`.
@@ -196,6 +200,8 @@ pub(crate) struct Process {
     is_pausing: bool,
     /// Why the last election was none.
     election_trouble: Option<String>,
+    /// Looks for expired uploads, and ends by itself.
+    sweeping: Option<Task<()>>,
     /// When expired uploads were last looked for, on `clock`.
     swept_ms: u64,
     /// Graphs that topologies have, and this Nimbus has not.
@@ -210,16 +216,19 @@ impl Process {
         board: Arc<Board>,
         blobs: Arc<Blobs>,
         clock: Clock,
+        seam: Seam,
     ) -> Self {
-        let machines = Machines::new(config.machine_timeout, clock.uptime_ms());
+        let now = clock.uptime_ms();
+        let machines = Machines::new(config.machine_timeout, now);
         Process {
             config,
             me,
             blobs,
             clock,
+            seam,
             session: Session::default(),
             board,
-            away_since_ms: Some(clock.uptime_ms()),
+            away_since_ms: Some(now),
             role: Role::Unknown,
             read_under: None,
             known: None,
@@ -240,6 +249,7 @@ impl Process {
             scheduled_with: None,
             is_pausing: false,
             election_trouble: None,
+            sweeping: None,
             swept_ms: 0,
             lacking: Vec::new(),
         }
@@ -325,7 +335,7 @@ impl Process {
         self.token()?;
         let topologies = self.known.iter().flat_map(|known| known.topologies.values());
         let deadline = topologies.filter_map(|topology| lifecycle::deadline(&topology.record.status)).min()?;
-        let ms = deadline.saturating_sub(epoch_ms());
+        let ms = deadline.saturating_sub(self.clock.epoch_ms());
         // What is due already waits for work, not for time.
         (ms > 0).then(|| Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT))
     }
@@ -385,9 +395,10 @@ impl Process {
     /// Has expired uploads deleted.
     fn sweep(&mut self) {
         self.swept_ms = self.clock.uptime_ms();
-        let blobs = Arc::clone(&self.blobs);
-        // Ends by itself, after a look at the folder.
-        tokio::spawn(async move { blobs.sweep().await });
+        if self.sweeping.as_ref().is_none_or(Task::is_finished) {
+            let blobs = Arc::clone(&self.blobs);
+            self.sweeping = Some(self.seam.spawn(async move { blobs.sweep().await }));
+        }
     }
 
     /// Tells the liveness of machines which there should be.

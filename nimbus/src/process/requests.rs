@@ -13,7 +13,6 @@ use worker_api::ids::{TopologyId, TopologyName};
 use worker_api::report::Report;
 
 use super::{Process, Request, Role, WAITING_REQUESTS, not_alive};
-use crate::clock::epoch_ms;
 use crate::knowledge::{Known, KnownTopology};
 use crate::lifecycle;
 
@@ -87,7 +86,7 @@ impl Process {
         let after = slots(&report);
         let topologies = self.known.as_ref().map(|known| &known.topologies);
         let has_record = |id: &TopologyId| topologies.is_some_and(|topologies| topologies.contains_key(id));
-        let touched = self.observed.heard_machine(report, has_record, now, epoch_ms());
+        let touched = self.observed.heard_machine(report, has_record, now, self.clock.epoch_ms());
         self.touched.extend(touched);
         // Those that go wait for a word of each machine that does not name them.
         self.touched.extend(self.plan_gone_ms.keys().cloned());
@@ -142,7 +141,7 @@ impl Process {
             let slot = planned.and_then(|planned| planned.slot.clone());
             let machine = slot.as_ref().map(|slot| (&slot.supervisor, slot.host.as_str()));
             self.touched.insert(report.topology.clone());
-            self.observed.heard_worker(report, machine, now, epoch_ms());
+            self.observed.heard_worker(report, machine, now, self.clock.epoch_ms());
         }
         answer
     }

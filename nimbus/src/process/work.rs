@@ -13,15 +13,15 @@ use futures_util::future::BoxFuture;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::submission::{Kill, Submission, Submitted, name_is_taken};
 use nimbus_api::topology::TopologySummary;
+use seam::Seam;
 use topology_api::config::TopologySettings;
 use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use super::{Asker, Command, Done, LONGEST_WAIT, NotSubmitted, Process, Reply, Request, not_alive};
 use crate::blobs::{Blobs, missing};
-use crate::clock::epoch_ms;
 use crate::knowledge::{KnownGraph, KnownTopology, daemons, load, uses};
-use crate::leadership::{elect, random_bytes};
+use crate::leadership::elect;
 use crate::lifecycle::{self, Change, Event};
 use crate::liveness::MachineState;
 use crate::observed::is_usable;
@@ -37,9 +37,12 @@ impl Process {
         }
         if self.election_is_due {
             self.election_is_due = false;
-            let (board, me, session) = (Arc::clone(&self.board), self.me.clone(), self.session);
+            let (board, me, session, seam) =
+                (Arc::clone(&self.board), self.me.clone(), self.session, self.seam.clone());
             let held = self.token().cloned();
-            return Some(Box::pin(async move { Done::Elected(session, elect(&board, &me, held.as_ref()).await) }));
+            return Some(Box::pin(
+                async move { Done::Elected(session, elect(&board, &me, held.as_ref(), &seam).await) },
+            ));
         }
         let token = self.token()?.clone();
         let board = Arc::clone(&self.board);
@@ -108,18 +111,23 @@ impl Process {
         match self.checked(submission) {
             Err(failure) => {
                 if self.known.is_some() {
-                    self.blobs.refused(&named);
+                    let blobs = Arc::clone(&self.blobs);
+                    return Some(Box::pin(async move {
+                        blobs.refused(&named).await;
+                        let _ = reply.send(Err(failure));
+                        Done::Refused
+                    }));
                 }
                 let _ = reply.send(Err(failure));
                 None
             }
             Ok((submission, checked, count)) => {
                 self.asker = Asker::Submit(checked.warnings, reply);
-                let (blobs, writer) = (Arc::clone(&self.blobs), writer.clone());
+                let (blobs, writer, seam) = (Arc::clone(&self.blobs), writer.clone(), self.seam.clone());
                 let settings = checked.settings;
-                Some(Box::pin(
-                    async move { Done::Submitted(store(&blobs, &writer, submission, settings, count).await) },
-                ))
+                Some(Box::pin(async move {
+                    Done::Submitted(store(&blobs, &writer, submission, settings, count, &seam).await)
+                }))
             }
         }
     }
@@ -187,7 +195,7 @@ impl Process {
                 Command::Deactivate => Event::Deactivate,
                 Command::Kill(Kill { wait_secs }) => Event::Kill { wait_ms: wait_ms(wait_secs, topology) },
             };
-            Ok((id, lifecycle::next(&topology.record, &event, epoch_ms())?))
+            Ok((id, lifecycle::next(&topology.record, &event, self.clock.epoch_ms())?))
         });
         match change {
             Err(failure) => {
@@ -211,7 +219,7 @@ impl Process {
         let topology = self.known.as_ref()?.topologies.get(id)?;
         let plan_gone_ms = self.plan_gone_ms.get(id).copied().unwrap_or(now);
         for event in self.observed.events(id, topology, plan_gone_ms, now) {
-            match lifecycle::next(&topology.record, &event, epoch_ms()) {
+            match lifecycle::next(&topology.record, &event, self.clock.epoch_ms()) {
                 Ok(Change::Nothing) => {}
                 Ok(change) => return self.change(id.clone(), change, writer),
                 Err(refused) => tracing::error!("{id}: {refused}"),
@@ -236,8 +244,12 @@ impl Process {
             (Change::RemoveRecords, before) => {
                 let unreadable = known.unreadable.get(&id).map(|topology| topology.name.clone());
                 let name = before.map(|before| before.name).or(unreadable);
+                let blobs = Arc::clone(&self.blobs);
                 Some(Box::pin(async move {
                     let written = writer.remove(&id, name.as_ref()).await;
+                    if written.is_ok() {
+                        blobs.release(&id).await;
+                    }
                     Done::Removed(id, written)
                 }))
             }
@@ -337,17 +349,21 @@ async fn store(
     submission: Submission,
     settings: TopologySettings,
     count: u64,
+    seam: &Seam,
 ) -> Result<Box<(records::Topology, KnownGraph)>, NotSubmitted> {
     let named = named(&submission);
     let json = serde_json::to_vec(&submission.described.graph).expect("a graph has string keys");
     let bytes = json.len() as u64;
-    let hash = blobs.keep(json.into()).await.map_err(|failure| {
-        blobs.refused(&named);
-        NotSubmitted::Failure(failure)
-    })?;
+    let hash = match blobs.keep(json.into()).await {
+        Ok(hash) => hash,
+        Err(failure) => {
+            blobs.refused(&named).await;
+            return Err(NotSubmitted::Failure(failure));
+        }
+    };
     let graph = FileBlob { bytes, hash };
     let of = |hash: BlobHash| FileBlob { bytes: blobs.complete(&hash).unwrap_or(0), hash };
-    let now_ms = epoch_ms();
+    let now_ms = seam.epoch_ms();
     let record = records::Topology {
         id: TopologyId::of(&submission.name, count, now_ms / 1000),
         name: submission.name,
@@ -362,7 +378,7 @@ async fn store(
         rebalanced: Rebalanced::default(),
         status: Status::Active,
     };
-    match store_record(blobs, writer, &record, count).await {
+    match store_record(blobs, writer, &record, Secret::new(seam.random_key()), count).await {
         Ok(()) => {
             blobs.unpin(&uses(&record));
             Ok(Box::new((record, KnownGraph::new(submission.described.graph, settings))))
@@ -370,13 +386,13 @@ async fn store(
         Err(failed) => {
             // Its graph was made here, and is of no use to anybody else.
             blobs.unpin(&vec![(record.graph.hash, String::new())]);
-            blobs.release(&record.id);
+            blobs.release(&record.id).await;
             // What the cluster state did not take may be submitted again as it is.
             if matches!(
                 failed,
                 NotSubmitted::Failure(_) | NotSubmitted::Write(WriteError::Store(StoreError::TooLong { .. }))
             ) {
-                blobs.refused(&named);
+                blobs.refused(&named).await;
             }
             Err(failed)
         }
@@ -392,6 +408,7 @@ async fn store_record(
     blobs: &Arc<Blobs>,
     writer: &Writer,
     record: &records::Topology,
+    secret: Secret,
     count: u64,
 ) -> Result<(), NotSubmitted> {
     let used = uses(record);
@@ -401,8 +418,7 @@ async fn store_record(
             .map_err(|failure| NotSubmitted::Failure(Failure { message: format!("{what}: {failure}"), ..failure }))?;
     }
     blobs.reserve(&record.id, &used).map_err(|hash| NotSubmitted::Failure(missing(&hash)))?;
-    let secret = random_bytes().map_err(|why| NotSubmitted::Failure(FailureKind::Internal.with(why)))?;
-    writer.submit(record.clone(), Secret::new(secret), count).await.map_err(NotSubmitted::Write)
+    writer.submit(record.clone(), secret, count).await.map_err(NotSubmitted::Write)
 }
 
 /// How long a topology may drain: what its user says, or its message time-out.

@@ -67,6 +67,7 @@ fn slot(report: Report, ended: &[Report]) -> SlotWorker {
         ended_ms: EPOCH_MS,
         lived_ms: last.uptime_us / 1000,
         cause: "killed by SIGKILL".to_owned(),
+        planned: false,
         last_lines: Vec::new(),
         last_report: Some(last.clone()),
     };

@@ -114,6 +114,7 @@ async fn ends_of_workers_are_told_to_the_other_machines() {
         ended_ms: 1,
         lived_ms: 90_000,
         cause: "killed by SIGKILL".to_owned(),
+        planned: false,
         last_lines: vec!["bye".to_owned()],
         last_report: None,
     }];
@@ -272,6 +273,7 @@ async fn why_an_active_topology_does_not_work_is_its_reason() {
         ended_ms,
         lived_ms: 10,
         cause: "exited with code 7".to_owned(),
+        planned: false,
         last_lines: Vec::new(),
         last_report: None,
     };

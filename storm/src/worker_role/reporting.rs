@@ -5,7 +5,7 @@
 //! | Supervisor | one | the worker | the socket, the next report; after an error a pause of at most [`PAUSE`]'s second |
 //! | Nimbus | one | the worker | a report for it, then its answer for as long as the client does |
 //!
-//! Not here: when to report (`control`). Invariant: one report at most waits to be sent to each; nothing that comes from the
+//! Not here: when to report (`worker_role`). Invariant: one report at most waits to be sent to each; nothing that comes from the
 //! socket is longer than [`ANSWER_BYTES`]; what goes wrong again and again is said once.
 
 use std::path::PathBuf;
@@ -22,8 +22,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use worker_api::answer::{ANSWER_FORMAT, Answer};
 use worker_api::report::Report;
 use worker_api::{check_format, read_json};
-
-use super::control::Event;
+use worker_role::Event;
 
 /// Longest answer in bytes: a plan of 100,000 executors takes some 2 MiB.
 const ANSWER_BYTES: usize = 16 << 20;
@@ -71,8 +70,12 @@ impl Reporting {
     }
 
     /// The next event. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+    pub(super) async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Both tasks have ended, so nobody will say anything any more.
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -330,11 +330,11 @@ fn two_workers_start_connect_and_run_a_topology_to_its_end() {
         let said = said(&log);
         let port = machine.placement.addresses[usize::from(index)].as_ref().unwrap().port;
         let first = format!(
-            "INFO storm::worker_role: the worker starts topology={ID} worker={index} port={port} incarnation=1 pid="
+            "INFO worker_role::role: the worker starts topology={ID} worker={index} port={port} incarnation=1 pid="
         );
         assert!(said[0].starts_with(&first), "{log}");
-        assert_eq!(said.last().unwrap(), "INFO storm::worker_role: the worker ends", "{log}");
-        assert!(said.contains(&"INFO storm::worker_role: it was told to stop: drains, and ends".to_owned()), "{log}");
+        assert_eq!(said.last().unwrap(), "INFO worker_role::role: the worker ends", "{log}");
+        assert!(said.contains(&"INFO worker_role::role: it was told to stop: drains, and ends".to_owned()), "{log}");
     }
 }
 
@@ -383,7 +383,7 @@ fn the_roots_of_a_killed_worker_fail_and_no_others_and_its_next_life_goes_on() {
     first.signal("TERM");
     let (code, log) = first.end();
     assert_eq!(code, Some(0), "{log}");
-    assert_eq!(said(&log).last().unwrap(), "INFO storm::worker_role: the worker ends", "{log}");
+    assert_eq!(said(&log).last().unwrap(), "INFO worker_role::role: the worker ends", "{log}");
     assert!(log.contains("count has closed"), "{log}");
     let lost = "WARN worker::process: a worker is gone; the roots that touched it fail worker=1 incarnation=1";
     assert_eq!(said(&log).iter().filter(|line| *line == lost).count(), 1, "{log}");
@@ -425,7 +425,7 @@ fn a_second_signal_ends_a_worker_at_once() {
     let (code, log) = worker.end();
     assert_eq!(code, Some(143), "{log}");
     assert!(
-        said(&log).last().unwrap().starts_with("WARN storm::worker_role: told to stop again: ends at once"),
+        said(&log).last().unwrap().starts_with("WARN worker_role::role: told to stop again: ends at once"),
         "{log}"
     );
 }
@@ -443,7 +443,7 @@ fn a_fatal_error_is_reported_and_the_worker_stays_without_asking_its_spouts() {
     let (code, log) = worker.end();
     assert_eq!(code, Some(0), "{log}");
     let line =
-        format!("ERROR storm::worker_role: component `count` stopped for good: {error}; the topology becomes inactive");
+        format!("ERROR worker_role::role: component `count` stopped for good: {error}; the topology becomes inactive");
     assert!(said(&log).contains(&line), "{log}");
 }
 
@@ -456,8 +456,8 @@ fn a_worker_whose_slot_is_anothers_drains_and_ends() {
     let (code, log) = first.end();
     assert_eq!(code, Some(0), "{log}");
     let said = said(&log);
-    assert!(said.contains(&"INFO storm::worker_role: its slot is another's: drains, and ends".to_owned()), "{log}");
-    assert_eq!(said.last().unwrap(), "INFO storm::worker_role: the worker ends", "{log}");
+    assert!(said.contains(&"INFO worker_role::role: its slot is another's: drains, and ends".to_owned()), "{log}");
+    assert_eq!(said.last().unwrap(), "INFO worker_role::role: the worker ends", "{log}");
     assert!(told(&log, "failed `").is_empty(), "{log}");
     drop(second);
 }
@@ -488,7 +488,7 @@ fn a_peer_that_was_moved_is_found_again_and_an_own_slot_that_was_changed_is_left
     machine.supervisor.answer(0, Answer { placement: Some(machine.placement.clone()), ..kept(Spouts::Active) });
     let (code, log) = first.end();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("INFO storm::worker_role: a later plan has changed its slot: drains, and ends"), "{log}");
+    assert!(log.contains("INFO worker_role::role: a later plan has changed its slot: drains, and ends"), "{log}");
     drop(moved);
 }
 
@@ -518,7 +518,7 @@ fn the_log_is_rotated_and_all_output_goes_on_into_the_new_one() {
     let (code, log) = first.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("count has closed"), "{log}");
-    assert_eq!(said(&log).last().unwrap(), "INFO storm::worker_role: the worker ends", "{log}");
+    assert_eq!(said(&log).last().unwrap(), "INFO worker_role::role: the worker ends", "{log}");
     assert!(rotated(1).exists() && rotated(2).exists() && !rotated(3).exists());
     assert!(!log.contains("the worker starts"), "{log}");
     drop(second);
@@ -594,7 +594,7 @@ fn a_worker_whose_supervisor_is_gone_goes_on_and_reports_to_nimbus() {
 fn a_worker_that_is_not_ready_says_what_it_waits_for() {
     let machine = endless();
     let worker = machine.start(0, 1, Spouts::Active);
-    let begin = "WARN storm::worker_role: not ready after ";
+    let begin = "WARN worker_role::role: not ready after ";
     let waits = |line: &String| line.starts_with(begin) && line.ends_with(" s: it waits for worker 1");
     let has_said = |_: &Report| said(&worker.log()).iter().any(waits);
     let report = machine.supervisor.until(0, "says what it waits for", has_said);

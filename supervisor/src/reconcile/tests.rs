@@ -1,5 +1,6 @@
 //! What plans want, case by case and at random.
 
+use cluster_state::records::{RebalanceStep, Rebalanced};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,10 +46,21 @@ fn killed(step: KillStep) -> Status {
 fn spouts_are_active_when_all_were_ready_and_nobody_says_otherwise() {
     let topology = followed("a-1-1", 1, &[]);
     let inactive = || Status::Inactive { reason: "deactivated".to_owned() };
+    let rebalancing = |step| Status::Rebalancing {
+        step,
+        wait_ms: 1,
+        deadline_ms: 2,
+        from: PlanVersion(1),
+        to: Rebalanced::default(),
+        inactive: None,
+        by_itself: None,
+    };
     for (started, status, expected) in [
         (true, Status::Active, Spouts::Active),
         (false, Status::Active, Spouts::Inactive),
         (true, inactive(), Spouts::Inactive),
+        (true, rebalancing(RebalanceStep::Draining), Spouts::Inactive),
+        (true, rebalancing(RebalanceStep::Switching), Spouts::Inactive),
         (true, killed(KillStep::Draining), Spouts::Inactive),
     ] {
         assert_eq!(with_status(&topology, started, status).spouts(), expected);

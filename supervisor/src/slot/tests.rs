@@ -353,8 +353,29 @@ fn a_plan_that_leaves_the_slot_alone_has_no_effect() {
     let mut world = running();
     assert_eq!(world.slot.step(Event::Wanted(Some(assignment(1))), secs(1.0), 0), []);
     let effects = world.slot.step(Event::Wanted(Some(assignment(2))), secs(1.0), 0);
-    assert_eq!(effects, [Effect::Terminate("its slot has other tasks by a newer plan")]);
+    assert_eq!(effects, [Effect::Terminate("its plan changed")]);
     assert!(!world.slot.keeps());
+}
+
+#[test]
+fn a_new_plan_is_followed_at_once_and_blames_nobody() {
+    let mut world = running();
+    // It has crashed before, so that the next restart would wait.
+    for _ in 0..2 {
+        world.process = None;
+        world.step(Event::Disconnected);
+        world.advance(world.now + secs(40.0));
+        world.files();
+        world.launch(4);
+        world.report();
+    }
+    let crashed = world.lives.len();
+    world.step(Event::Wanted(Some(assignment(2))));
+    world.advance(world.now + CLOSE_LOOK);
+    let verdict = Some("stopped by its Supervisor: its plan changed".to_owned());
+    let told: Vec<_> = world.lives.iter().map(|ended| (ended.verdict.clone(), ended.planned)).collect();
+    assert_eq!((crashed, told), (2, vec![(None, false), (None, false), (verdict, true)]));
+    assert_eq!(world.slot.phase(), &Phase::Fetching(assignment(2)));
 }
 
 #[test]

@@ -69,11 +69,11 @@ pub trait Deliver: Send + Sync {
     fn lost(&self, by: WorkerIndex, worker: WorkerIndex, incarnation: Incarnation);
     /// This worker has lost an incarnation of `worker` for good. Exactly once for each that was connected.
     fn peer_lost(&self, worker: WorkerIndex, incarnation: Incarnation);
-    /// The link is with this incarnation for the first time.
-    fn connected(&self, worker: WorkerIndex, incarnation: Incarnation);
-    /// `worker` has proved that it runs by a later plan than this worker knows: ask for it, then call [`Links::peer`].
-    /// Called at each attempt to connect, until then.
-    fn newer_plan(&self, worker: WorkerIndex, version: PlanVersion);
+    /// The link is with this life for the first time.
+    fn connected(&self, worker: WorkerIndex, life: Life);
+    /// This life of `worker` has proved itself and is not welcome. If it is newer, it runs by a later plan than this
+    /// worker knows: ask for that, then call [`Links::peer`]. Called at each attempt to connect.
+    fn refused(&self, worker: WorkerIndex, life: Life, why: Refusal);
 }
 
 /// What links are made with.
@@ -160,10 +160,8 @@ impl Shared {
     fn received_from(&self, peer: WorkerIndex, life: Life) -> Result<u64, Refusal> {
         let handle = self.handle(peer).ok_or(Refusal::NotAddressed)?;
         let known = lock(&handle.0.state).link.received_from(life);
-        if known == Err(Refusal::PeerIsNewer)
-            && let Some(deliver) = self.deliver.upgrade()
-        {
-            deliver.newer_plan(peer, life.plan);
+        if let (Err(why), Some(deliver)) = (known, self.deliver.upgrade()) {
+            deliver.refused(peer, life, why);
         }
         known
     }
@@ -391,8 +389,8 @@ impl Inner {
             Effect::Deliver(Record::Held(roots)) => deliver.held(peer, roots),
             Effect::Deliver(Record::End(end)) => deliver.end(peer, end),
             Effect::Deliver(Record::Lost { worker, incarnation }) => deliver.lost(peer, worker, incarnation),
-            Effect::Connected(incarnation) => {
-                deliver.connected(peer, incarnation);
+            Effect::Connected(life) => {
+                deliver.connected(peer, life);
             }
             Effect::PeerLost(incarnation) => {
                 deliver.peer_lost(peer, incarnation);

@@ -55,7 +55,7 @@ pub enum Effect {
     /// A record has arrived for this worker.
     Deliver(Record),
     /// The link is with this life of the peer for the first time.
-    Connected(Incarnation),
+    Connected(Life),
     /// This life of the peer was given up.
     PeerLost(Incarnation),
     /// There may be room for this task again.
@@ -238,7 +238,7 @@ impl Link {
             for grant in self.windows.renew() {
                 self.outbox.grant(grant);
             }
-            effects.push(Effect::Connected(agreed.life.incarnation));
+            effects.push(Effect::Connected(agreed.life));
         }
         self.outbox.confirm(agreed.received);
         self.outbox.rewind();

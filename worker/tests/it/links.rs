@@ -13,7 +13,7 @@ use topology_api::fail::{FailKind, FailReason};
 use topology_api::ids::TaskId;
 use worker::transfer::connection::{Deliver, LinkHandle, Links, Settings};
 use worker::transfer::frame::{self, AckRecord, Data, End, Record};
-use worker::transfer::handshake::{self, Dialer, Identity};
+use worker::transfer::handshake::{self, Dialer, Identity, Refusal};
 use worker::transfer::network::{Connection, Connector};
 use worker::transfer::permits::Amount;
 use worker::transfer::pipe::Pipes;
@@ -115,11 +115,13 @@ impl Deliver for Ear {
     fn peer_lost(&self, worker: WorkerIndex, incarnation: Incarnation) {
         self.hear(Told::PeerLost(worker, incarnation));
     }
-    fn connected(&self, worker: WorkerIndex, incarnation: Incarnation) {
-        self.hear(Told::Connected(worker, incarnation));
+    fn connected(&self, worker: WorkerIndex, life: Life) {
+        self.hear(Told::Connected(worker, life.incarnation));
     }
-    fn newer_plan(&self, worker: WorkerIndex, version: PlanVersion) {
-        self.hear(Told::NewerPlan(worker, version));
+    fn refused(&self, worker: WorkerIndex, life: Life, why: Refusal) {
+        if why == Refusal::PeerIsNewer {
+            self.hear(Told::NewerPlan(worker, life.plan));
+        }
     }
 }
 

@@ -38,7 +38,7 @@ fn connected(incarnation: u64) -> (Link, ConnectionId) {
     let mut link = new_link();
     let mut effects = Vec::new();
     let id = link.connected(agreed(incarnation, 0), ms(0), &mut effects).unwrap();
-    assert_eq!(effects, [Effect::Connected(Incarnation(incarnation))]);
+    assert_eq!(effects, [Effect::Connected(life(incarnation))]);
     (link, id)
 }
 
@@ -174,7 +174,7 @@ fn a_life_is_given_up_once_and_does_not_come_back() {
     assert_eq!(link.received_from(life(5)), Err(Refusal::OlderIncarnation));
     effects.clear();
     link.connected(agreed(6, 0), ms(0), &mut effects).unwrap();
-    assert_eq!(effects, [Effect::Connected(Incarnation(6))]);
+    assert_eq!(effects, [Effect::Connected(life(6))]);
 }
 
 #[test]
@@ -321,7 +321,7 @@ impl Side {
     fn act(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Connected(Incarnation(new)) => {
+                Effect::Connected(Life { incarnation: Incarnation(new), .. }) => {
                     assert_eq!(self.seen.life, None, "a life begins before the last one was given up");
                     assert!(self.seen.lost.last().is_none_or(|lost| *lost < new), "a life came back");
                     self.seen.life = Some(new);

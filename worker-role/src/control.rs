@@ -22,6 +22,8 @@ use worker_api::ids::{PlanVersion, WorkerIndex};
 use worker_api::plan::{Placement, Plan};
 use worker_api::report::{Fatal, Stage};
 
+use crate::surroundings::Event;
+
 /// How often it reports at least.
 const REPORT: Duration = Duration::from_secs(1);
 /// How long a Supervisor may be silent before Nimbus is told as well.
@@ -35,33 +37,22 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// What it sees of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// All executors are prepared and all peers connected.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// The input of all executors has ended.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// No spout is asked and nothing is pending.
-    pub(super) drained: bool,
+    pub(crate) drained: bool,
     /// The first fatal error.
-    pub(super) fatal: Option<Fatal>,
+    pub(crate) fatal: Option<Fatal>,
     /// The latest plan that a peer has proved to run by and that is not known here.
-    pub(super) newer_plan: Option<PlanVersion>,
-}
-
-/// What happens to it.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event {
-    /// An answer has come from the Supervisor.
-    Supervisor(Answer),
-    /// An answer has come from Nimbus.
-    Nimbus(Answer),
-    /// A signal asks for the end.
-    Signal,
+    pub(crate) newer_plan: Option<PlanVersion>,
 }
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Have the spouts asked.
     Activate,
     /// Have them asked no more.
@@ -84,18 +75,18 @@ pub(super) enum Effect {
 
 /// What a report says of the worker beside what it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) number: u64,
-    pub(super) placement: PlanVersion,
-    pub(super) stage: Stage,
-    pub(super) spouts: Spouts,
-    pub(super) drained: bool,
-    pub(super) fatal: Option<Fatal>,
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    pub(crate) placement: PlanVersion,
+    pub(crate) stage: Stage,
+    pub(crate) spouts: Spouts,
+    pub(crate) drained: bool,
+    pub(crate) fatal: Option<Fatal>,
 }
 
 /// The machine.
 #[derive(Debug)]
-pub(super) struct Control {
+pub(crate) struct Control {
     me: WorkerIndex,
     /// The plan that the worker was built by.
     plan: Plan,
@@ -119,7 +110,7 @@ pub(super) struct Control {
 
 impl Control {
     /// A worker that begins now. `spouts` is what they shall do as far as is known.
-    pub(super) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts) -> Self {
+    pub(crate) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts) -> Self {
         Control {
             me,
             plan: placement.plan.clone(),
@@ -137,7 +128,7 @@ impl Control {
     }
 
     /// One step: something has happened, or may have.
-    pub(super) fn step(&mut self, now: Duration, seen: &Seen, event: Option<Event>) -> Vec<Effect> {
+    pub(crate) fn step(&mut self, now: Duration, seen: &Seen, event: Option<Event>) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.was_ready |= seen.ready;
         match event {
@@ -176,7 +167,7 @@ impl Control {
     }
 
     /// When the next step is due, if nothing happens before.
-    pub(super) fn next_step(&self, now: Duration, seen: &Seen) -> Duration {
+    pub(crate) fn next_step(&self, now: Duration, seen: &Seen) -> Duration {
         let due = self.reported.as_ref().map_or(now, |(_, at)| *at + REPORT);
         let settled = self.was_ready && (self.spouts == Spouts::Active || seen.drained);
         match self.draining {
