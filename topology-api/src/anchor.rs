@@ -154,6 +154,11 @@ impl EdgeIds {
         }
     }
 
+    /// The id drawn last: of several edges of a root the one that `Mutation::EdgeByEdge` shows before the others.
+    pub(crate) fn last(&self) -> Edge {
+        Edge(self.block[self.next - 1])
+    }
+
     #[cold]
     fn refill(&mut self) {
         // At once, as number by number costs nearly twice the time.

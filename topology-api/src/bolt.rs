@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use mutations::Mutation;
+
 use crate::anchor::{Anchor, EdgeIds, Root};
 use crate::context::Context;
 use crate::error::Result;
@@ -404,7 +406,7 @@ impl<O: Output> Emitter<O, Manual> {
         anchors.each(&mut |grip| {
             for (index, root) in grip.roots().enumerate() {
                 // An anchor given twice would cancel itself; one root of two anchors needs one share from one of them.
-                if !shares.contains(&root) {
+                if !shares.contains(&root) || mutations::on(Mutation::OneEdgeForBothParents) {
                     shares.push(root);
                     grips.push((grip.clone_reference(), index));
                 }

@@ -6,6 +6,8 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use mutations::Mutation;
+
 use crate::anchor::{Anchor, EdgeIds, Root};
 use crate::context::Context;
 use crate::error::Result;
@@ -205,6 +207,11 @@ impl<O: Output, Id> Drop for RootEmitter<'_, '_, O, Id> {
         let mut taken = [0];
         ports.visit(&mut visit::TakeShares { roots: &[root], taken: &mut taken, edges: pending.edges });
         keep(pending.by_slot, root, id);
+        let last = pending.edges.last().0;
+        if mutations::on(Mutation::EdgeByEdge) && ![0, last].contains(&taken[0]) {
+            ledger.set_word(root, last);
+            taken[0] ^= last;
+        }
         ledger.set_word(root, taken[0]);
     }
 }

@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use mutations::Mutation;
 use worker_api::answer::{Answer, GoneLife, Slot, Spouts};
 use worker_api::ids::{PlanVersion, WorkerIndex};
 use worker_api::plan::{Placement, Plan};
@@ -152,7 +153,8 @@ impl Control {
             effects.push(Effect::Failed(fatal));
         }
         let goes_on = self.draining.is_none() && !self.failed;
-        let active = self.wanted == Spouts::Active && self.was_ready && goes_on;
+        let ready = self.was_ready || mutations::on(Mutation::SpoutsActivatedTooEarly);
+        let active = self.wanted == Spouts::Active && ready && goes_on;
         match self.spouts {
             Spouts::Inactive if active => effects.push(Effect::Activate),
             Spouts::Active if !active => effects.push(Effect::Deactivate),
@@ -185,7 +187,10 @@ impl Control {
         let Answer { slot, spouts, placement, gone, .. } = answer;
         self.wanted = spouts;
         effects.extend(gone.into_iter().map(Effect::Gone));
-        if let Some(placement) = placement.filter(|placement| placement.version > self.placement) {
+        let later = |version| {
+            version > self.placement || (mutations::on(Mutation::OldPlanAccepted) && version < self.placement)
+        };
+        if let Some(placement) = placement.filter(|placement| later(placement.version)) {
             self.placement = placement.version;
             let own = |plan: &Plan| plan.slot(self.me).cloned();
             let tasks = |plan: &Plan| plan.workers.iter().map(|slot| slot.executors.clone()).collect::<Vec<_>>();

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use mutations::Mutation;
 use topology_api::anchor::{Anchor, LedgerId, Root};
 use topology_api::batch::Anchors;
 use topology_api::fail::FailReason;
@@ -42,6 +43,7 @@ impl Ledgers {
     pub(crate) fn fail(&self, root: Root, reason: &FailReason) {
         match self.place(root.ledger()) {
             Some(Place::Here(ledger)) => ledger.fail(root, reason.clone()),
+            Some(Place::There(_)) if mutations::on(Mutation::LostFail) => {}
             Some(Place::There(worker)) => {
                 if let Some(link) = self.link(*worker) {
                     link.fail(root, reason.clone());

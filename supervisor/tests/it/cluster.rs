@@ -198,6 +198,11 @@ impl Cluster {
         FileBlob { hash, bytes: bytes.len() as u64 }
     }
 
+    /// What was kept.
+    pub(crate) fn blob(&self, hash: &BlobHash) -> Vec<u8> {
+        self.desk.blobs.lock().unwrap()[hash].clone()
+    }
+
     /// The next download breaks off behind so many bytes.
     pub(crate) fn cut_next(&self, bytes: usize) {
         *self.desk.cut.lock().unwrap() = Some(bytes);

@@ -9,6 +9,8 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::mem::{size_of, take};
 
+use mutations::Mutation;
+
 use crate::anchor::{Anchor, Edge, EdgeIds, Root};
 use crate::batch::{Anchors, AnyBatch, DecodeBatch, decode_batch_of};
 use crate::error::{Error, Result};
@@ -465,6 +467,9 @@ impl Outbox {
 
     /// Fails every root among these anchors.
     pub fn fail_all(&mut self, anchors: &[Anchor], reason: &FailReason) {
+        if mutations::on(Mutation::FailAsXor) {
+            return self.acks.extend(anchors);
+        }
         self.fails.extend(anchors.iter().map(|anchor| (anchor.root, reason.clone())));
     }
 }
@@ -590,8 +595,13 @@ pub(crate) mod visit {
     impl TakeShares<'_> {
         fn shares(&mut self) -> Vec<Anchor> {
             let edges = &mut *self.edges;
+            let mut first = None;
             let share = |(root, taken): (&Root, &mut u64)| {
-                let edge = edges.draw();
+                let edge = match first {
+                    Some(first) if mutations::on(Mutation::OneEdgeForBothParents) => first,
+                    _ => edges.draw(),
+                };
+                first = Some(edge);
                 *taken ^= edge.0;
                 Anchor { root: *root, edge }
             };

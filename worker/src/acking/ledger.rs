@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64 as Counter;
 use std::task::{Context, Poll, Waker};
 
+use mutations::Mutation;
 use topology_api::anchor::{Anchor, Generation, LedgerId, Root, Slot};
 use topology_api::fail::FailReason;
 
@@ -131,8 +132,14 @@ impl Ledger {
     }
 
     #[inline]
-    fn settle_one(&self, root: Root, edge: u64, completed: &mut Vec<Root>) {
-        match self.find(root).map_or(Settled::Stale, |(word, generation)| word.settle(generation, edge)) {
+    pub(super) fn settle_one(&self, root: Root, edge: u64, completed: &mut Vec<Root>) {
+        let settle = |(word, mut generation): (Word<'_>, u32)| {
+            if mutations::on(Mutation::CompletionByIndexAlone) {
+                generation = word.generation();
+            }
+            word.settle(generation, edge)
+        };
+        match self.find(root).map_or(Settled::Stale, settle) {
             Settled::Open => {}
             Settled::Complete => completed.push(root),
             Settled::Stale => count(&self.stale_acks),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use mutations::Mutation;
 use topology_api::anchor::{Anchor, Edge, EdgeIds, Root, Slot};
 use topology_api::fail::{FailKind, FailReason};
 
@@ -63,6 +64,8 @@ pub struct Pending {
     held: usize,
     counts: PendingCounts,
     audit: Option<Audit>,
+    /// Edges that are not in their root's word yet; none without `Mutation::EdgeByEdge`.
+    late: Vec<(Root, Edge)>,
 }
 
 impl Pending {
@@ -70,7 +73,15 @@ impl Pending {
     /// `None`: never.
     pub fn new(ledger: Arc<Ledger>, stall_us: Option<u64>) -> Self {
         let audit = stall_us.map(|period| Audit::new(period, ledger.slots()));
-        Pending { ledger, used: 0, free: VecDeque::new(), held: 0, counts: PendingCounts::default(), audit }
+        Pending {
+            ledger,
+            used: 0,
+            free: VecDeque::new(),
+            held: 0,
+            counts: PendingCounts::default(),
+            audit,
+            late: Vec::new(),
+        }
     }
 
     /// The ledger.
@@ -109,8 +120,20 @@ impl Pending {
         if word.0 == 0 {
             self.ledger.hand_over(&mut vec![root]);
         } else if let Some((slot, _)) = self.ledger.find(root) {
+            if mutations::on(Mutation::EdgeByEdge) && slot.look().is_some_and(|(_, word)| word != OPENING) {
+                return self.late.push((root, word));
+            }
             slot.set(word.0);
         }
+    }
+
+    /// Adds the edges that `Mutation::EdgeByEdge` has kept back.
+    pub fn add_late(&mut self) {
+        let mut completed = Vec::new();
+        for (root, edge) in self.late.drain(..) {
+            self.ledger.settle_one(root, edge.0, &mut completed);
+        }
+        self.ledger.hand_over(&mut completed);
     }
 
     /// Ends the roots that `outcomes` tells of, for good and for the first time, and empties it.
@@ -119,7 +142,10 @@ impl Pending {
         for (root, reason) in outcomes.failed.drain(..) {
             self.fail(root, reason, ended);
         }
-        for root in outcomes.completed.drain(..) {
+        for mut root in outcomes.completed.drain(..) {
+            if mutations::on(Mutation::CompletionByIndexAlone) {
+                root = self.pending_root(root.slot().0).unwrap_or(root);
+            }
             match self.end(root) {
                 Some(Ending { stamp, .. }) => {
                     ended.acked.push(Acked { slot: root.slot(), latency_us: (now as u32).wrapping_sub(stamp) });

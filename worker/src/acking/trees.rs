@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use mutations::Mutation;
 use proptest::prelude::*;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -555,27 +556,39 @@ proptest! {
     }
 }
 
-/// Diamond: the spout's tuple goes to two bolts, and what both emit meets in a third.
+/// The spout's tuple goes to two bolts, and what both emit meets in a third.
+fn diamond() -> Graph {
+    Graph {
+        streams: vec![vec![Grouping::One(1), Grouping::One(2)], vec![Grouping::One(3)], vec![Grouping::All(3)], vec![]],
+        places: vec![vec![HOME], vec![1], vec![2, HOME], vec![1, 2]],
+        workers: 3,
+        slots: 5,
+        steps: 200,
+        errors: 3,
+        joins: 20,
+        drops: 0,
+        deaths: 0,
+        stale: 10,
+    }
+}
+
 #[test]
 fn diamonds_end() {
     for seed in 0..200 {
-        let graph = Graph {
-            streams: vec![
-                vec![Grouping::One(1), Grouping::One(2)],
-                vec![Grouping::One(3)],
-                vec![Grouping::All(3)],
-                vec![],
-            ],
-            places: vec![vec![HOME], vec![1], vec![2, HOME], vec![1, 2]],
-            workers: 3,
-            slots: 5,
-            steps: 200,
-            errors: 3,
-            joins: 20,
-            drops: 0,
-            deaths: 0,
-            stale: 10,
-        };
-        Model::new(graph, seed).run();
+        Model::new(diamond(), seed).run();
+    }
+}
+
+/// The model sees when acking is broken: each of these is found within two hundred seeds.
+#[test]
+fn bugs_of_the_ledger_are_found() {
+    for mutation in [Mutation::CompletionByIndexAlone, Mutation::DoubleXor] {
+        mutations::switch(Some(mutation));
+        let found = (0..200).find(|seed| {
+            let run = || Model::new(diamond(), *seed).run();
+            std::panic::catch_unwind(run).is_err()
+        });
+        mutations::switch(None);
+        assert!(found.is_some(), "{mutation:?} is not found");
     }
 }

@@ -4,6 +4,8 @@
 //! Not here: which slots are free, and what is told to the owner (`pending`, `ledger`). Invariant: only the owner writes a
 //! state; what others write is refused unless the slot is open in the generation that they name.
 
+use mutations::Mutation;
+
 use super::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The generation's bits of a state; the rest are marks.
@@ -87,8 +89,16 @@ impl Word<'_> {
         if self.word().load(Ordering::Acquire) == edge {
             return Settled::Complete;
         }
+        if mutations::on(Mutation::DoubleXor) {
+            self.word().fetch_xor(edge, Ordering::AcqRel);
+        }
         // Acquire and release: who completes the root has seen what every bolt of the tree did.
         if self.word().fetch_xor(edge, Ordering::AcqRel) == edge { Settled::Complete } else { Settled::Open }
+    }
+
+    /// The generation of the root in the slot, or of its next one.
+    pub(super) fn generation(&self) -> u32 {
+        self.state().load(Ordering::Relaxed) & GENERATION
     }
 
     /// Whether that root is pending.

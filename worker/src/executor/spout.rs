@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use mutations::Mutation;
 use topology_api::anchor::{Anchor, EdgeIds, Root, Slot};
 use topology_api::component::{AnySpout, Panicked, Ran, Said};
 use topology_api::context::{Metrics, Wake};
@@ -320,6 +321,13 @@ impl SpoutExecutor {
         let task = self.tasks[slot].task;
         self.core.note(format_args!("task {task} opens {roots} roots"));
         self.hand_on(slot, !more, now_us).await?;
+        if mutations::on(Mutation::EdgeByEdge)
+            && let Some(pending) = &mut self.tasks[slot].pending
+        {
+            // Who has got the first tuple of a root runs before the others' edges are in its word.
+            tokio::task::yield_now().await;
+            pending.add_late();
+        }
         self.pull(slot).await?;
         self.end_if_settled(slot).await?;
         stop

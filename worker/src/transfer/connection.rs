@@ -24,6 +24,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use mutations::Mutation;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -609,12 +610,17 @@ async fn accepted(inner: &Inner) -> (ConnectionId, Connection) {
 /// Runs a connection until it ends; says why it did.
 async fn run(handle: &LinkHandle, id: ConnectionId, connection: Connection) -> ConnectionError {
     let seam = &handle.0.seam;
-    let reader = seam.spawn(read(handle.clone(), id, connection.reader));
+    let mut reader = Box::pin(seam.spawn(read(handle.clone(), id, connection.reader)).join());
     let writer = seam.spawn(write(handle.clone(), id, connection.writer));
     tokio::select! {
         biased;
-        error = watch(&handle.0, id) => error.into(),
-        error = reader.join() => error.unwrap_or(ConnectionError::Panicked),
+        error = watch(&handle.0, id) => {
+            if mutations::on(Mutation::StaleConnectionKept) {
+                std::mem::forget(reader);
+            }
+            error.into()
+        }
+        error = &mut reader => error.unwrap_or(ConnectionError::Panicked),
         error = writer.join() => error.unwrap_or(ConnectionError::Panicked),
     }
 }

@@ -19,6 +19,7 @@
 
 use std::time::Duration;
 
+use mutations::Mutation;
 use topology_api::anchor::Root;
 use topology_api::fail::FailReason;
 use topology_api::ids::TaskId;
@@ -291,17 +292,20 @@ impl Link {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) -> Result<bool, LinkError> {
-        let Some(connection) = self.connection.as_mut().filter(|connection| connection.id == id) else {
+        let stale = !self.is_current(id);
+        if stale && !mutations::on(Mutation::StaleConnectionKept) {
             return Err(LinkError::Replaced);
-        };
+        }
         let (sent, expected) = (self.outbox.highest(), self.received + 1);
         if frame.confirms > sent {
             return Err(LinkError::Confirm { found: frame.confirms, sent });
         }
-        if frame.sequence > expected {
+        if frame.sequence > expected && !stale {
             return Err(LinkError::Gap { expected, found: frame.sequence });
         }
-        connection.heard = now;
+        if let Some(connection) = &mut self.connection {
+            connection.heard = now;
+        }
         self.backoff = Backoff::default();
         self.statistics.bytes_received += bytes as u64;
         let had_work = self.outbox.has_work();
@@ -312,11 +316,13 @@ impl Link {
         }
         self.statistics.frames_received += 1;
         wake |= self.owe(bytes, now);
-        if frame.sequence < expected {
+        if frame.sequence < expected && !stale {
             self.statistics.doubles_dropped += 1;
             return Ok(wake);
         }
-        self.received = frame.sequence;
+        if !stale {
+            self.received = frame.sequence;
+        }
         for record in frame.records {
             match record {
                 Record::Grants(grants) => {
@@ -380,7 +386,11 @@ impl Link {
 
     /// Queues acks; those about one root that wait together are merged.
     pub fn acks(&mut self, acks: impl IntoIterator<Item = AckRecord>) {
-        acks.into_iter().for_each(|ack| self.outbox.ack(ack));
+        for ack in acks {
+            if !mutations::on(Mutation::AckWaitsForCredit) || self.permits.take_for_ack() {
+                self.outbox.ack(ack);
+            }
+        }
     }
 
     /// Queues a fail.

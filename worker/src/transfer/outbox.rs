@@ -11,7 +11,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use topology_api::anchor::Root;
+use mutations::Mutation;
+use topology_api::anchor::{Generation, Root};
 use topology_api::fail::FailReason;
 use topology_api::ids::TaskId;
 
@@ -38,6 +39,9 @@ trait AboutRoot {
 
 impl AboutRoot for AckRecord {
     fn root(&self) -> Root {
+        if mutations::on(Mutation::MergedBySlotAlone) {
+            return Root::new(self.root.ledger(), self.root.slot(), Generation(0));
+        }
         self.root
     }
 
@@ -237,6 +241,9 @@ impl Outbox {
 
     /// A new connection to the same incarnation: what is not confirmed is to be written again.
     pub fn rewind(&mut self) {
+        if mutations::on(Mutation::FramesNotResent) {
+            return self.cursor = self.next;
+        }
         self.cursor = self.unconfirmed.front().map_or(self.next, |frame| frame.sequence);
     }
 

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use mutations::Mutation;
 use topology_api::ids::TaskId;
 
 use super::frame::Grant;
@@ -66,10 +67,21 @@ impl Permits {
         permit.sent = permit.sent.plus(amount);
     }
 
+    /// Takes a permit for an ack, as `Mutation::AckWaitsForCredit` has it; whether there was one. No executor consumes an
+    /// ack, so none is granted in its place.
+    pub fn take_for_ack(&mut self) -> bool {
+        let permit = self.tasks.values_mut().next().filter(|permit| permit.has_room());
+        permit.map(|permit| permit.sent.tuples += 1).is_some()
+    }
+
     /// Takes a grant; whether it made room where there was none.
     pub fn grant(&mut self, grant: Grant) -> bool {
         let permit = self.tasks.entry(grant.task).or_default();
         let had_room = permit.has_room();
+        if mutations::on(Mutation::GrantAsIncrement) {
+            permit.granted = permit.granted.plus(Amount { tuples: grant.tuples, bytes: grant.bytes });
+            return !had_room && permit.has_room();
+        }
         permit.granted.tuples = permit.granted.tuples.max(grant.tuples);
         permit.granted.bytes = permit.granted.bytes.max(grant.bytes);
         !had_room && permit.has_room()
@@ -103,7 +115,12 @@ impl Window {
     }
 
     fn grant(&mut self, task: TaskId, window: Amount) -> Grant {
-        self.granted = self.grantable(window);
+        let grantable = self.grantable(window);
+        let before = std::mem::replace(&mut self.granted, grantable);
+        if mutations::on(Mutation::GrantAsIncrement) {
+            let more = self.granted.minus(before);
+            return Grant { task, tuples: more.tuples, bytes: more.bytes };
+        }
         Grant { task, tuples: self.granted.tuples, bytes: self.granted.bytes }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use topology_api::anchor::{Generation, LedgerId, Slot};
 
 use super::super::frame::{self, Grant};
@@ -299,8 +301,13 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn root(slot: u32) -> Root {
-    Root::new(LedgerId(0), Slot(slot), Generation(0))
+/// Two generations of each slot have roots.
+fn root(number: u32) -> Root {
+    Root::new(LedgerId(0), Slot(number / 2), Generation(number % 2))
+}
+
+fn number_of(root: Root) -> u32 {
+    2 * root.slot().0 + root.generation().0
 }
 
 impl Side {
@@ -344,7 +351,7 @@ impl Side {
                 }
                 Effect::Deliver(Record::Acks(acks)) => {
                     for ack in acks {
-                        *self.seen.edges.entry(ack.root.slot().0).or_default() ^= ack.edge;
+                        *self.seen.edges.entry(number_of(ack.root)).or_default() ^= ack.edge;
                     }
                 }
                 Effect::Room(task) => assert!(self.link.has_room(task)),
@@ -396,11 +403,11 @@ impl World {
                 self.sides[side].link.lost(GONE, Incarnation(number));
                 self.sides[side].sent.push(Sent::Lost(number));
             }
-            Step::Ack(side, slot) => {
+            Step::Ack(side, about) => {
                 // Each ack has a bit of its own, so that none can hide another.
                 let edge = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-                self.sides[side].link.acks([AckRecord { root: root(slot), edge, mask: 0 }]);
-                self.sides[side].sent.push(Sent::Ack(slot, edge));
+                self.sides[side].link.acks([AckRecord { root: root(about), edge, mask: 0 }]);
+                self.sides[side].sent.push(Sent::Ack(about, edge));
             }
             Step::Consume(side) => self.consume(side),
             Step::Shake => self.shake(),
@@ -564,10 +571,46 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn a_living_incarnation_gets_everything_once_and_in_order(steps in prop::collection::vec(any_step(), 0..250)) {
-        let mut world = World::new();
-        for step in &steps {
-            world.step(step);
-        }
-        world.heal();
+        run(&steps);
     }
+}
+
+fn run(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.step(step);
+    }
+    world.heal();
+}
+
+/// The model sees when a link is broken: each of these is found within four hundred runs.
+#[test]
+fn bugs_of_the_link_are_found() {
+    use Mutation::*;
+    let runs = prop::collection::vec(any_step(), 0..250);
+    for mutation in [MergedBySlotAlone, GrantAsIncrement, AckWaitsForCredit, FramesNotResent] {
+        let mut runner = TestRunner::deterministic();
+        mutations::switch(Some(mutation));
+        let found = (0..400).any(|_| {
+            let steps = runs.new_tree(&mut runner).unwrap().current();
+            std::panic::catch_unwind(|| run(&steps)).is_err()
+        });
+        mutations::switch(None);
+        assert!(found, "{mutation:?} is not found");
+    }
+}
+
+#[test]
+fn a_connection_that_was_replaced_is_closed_unless_that_is_the_bug() {
+    let told = |mutation| {
+        let (mut link, old) = connected(1);
+        link.connected(agreed(1, 0), ms(0), &mut Vec::new()).unwrap();
+        mutations::switch(mutation);
+        let told = receive(&mut link, old, frame_of(1, 0, Record::Data(data(1))), ms(0));
+        mutations::switch(None);
+        told
+    };
+    assert_eq!(told(None), (Err(LinkError::Replaced), vec![]));
+    let taken = vec![Effect::Deliver(Record::Data(data(1)))];
+    assert_eq!(told(Some(Mutation::StaleConnectionKept)), (Ok(true), taken));
 }
