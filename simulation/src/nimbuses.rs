@@ -30,7 +30,13 @@ impl Nimbuses {
         Err("none".into())
     }
 
-    pub async fn download(&self, from: MachineId, hash: &BlobHash, at: u64, to: &mut DuplexStream) -> Result<(), String> {
+    pub async fn download(
+        &self,
+        from: MachineId,
+        hash: &BlobHash,
+        at: u64,
+        to: &mut DuplexStream,
+    ) -> Result<(), String> {
         Err("none".into())
     }
 }

@@ -227,7 +227,7 @@ pub struct Violation {
 }
 
 /// Something that must hold.
-pub trait Invariant: Send {
+pub trait Invariant {
     /// Hears what happens, `at` on the virtual clock.
     ///
     /// # Errors
@@ -247,75 +247,30 @@ impl Violation {
     }
 }
 
-/// Violations that are kept: the first ones say what went wrong, the rest follows.
-const KEPT_VIOLATIONS: usize = 100;
-
-/// All invariants, and what they found.
-pub struct Oracle {
-    invariants: Vec<Box<dyn Invariant>>,
-    now: Duration,
-    violations: Vec<(Duration, Violation)>,
+/// All invariants, for topologies of these shapes; of others they know what they are told.
+pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    let mut all = between_workers(shapes);
+    let of_daemons: [Box<dyn Invariant + Send>; 6] = [
+        Box::new(Plans::default()),
+        Box::new(Leads::default()),
+        Box::new(Slots::default()),
+        Box::new(Activation::new(shapes)),
+        Box::new(Draining::default()),
+        Box::new(Baseline::default()),
+    ];
+    all.extend(of_daemons);
+    all
 }
 
-impl Oracle {
-    /// For topologies of these shapes; of others it knows what they tell.
-    pub fn new(shapes: &BTreeMap<TopologyName, Shape>) -> Self {
-        let invariants: Vec<Box<dyn Invariant>> = vec![
-            Box::new(AtLeastOnce::new(shapes)),
-            Box::new(OneOutcome::default()),
-            Box::new(Incarnations::default()),
-            Box::new(Conservation::new(shapes)),
-            Box::new(Plans::default()),
-            Box::new(Leads::default()),
-            Box::new(Slots::default()),
-            Box::new(Activation::new(shapes)),
-            Box::new(Draining::default()),
-            Box::new(Liveness::default()),
-            Box::new(Baseline::default()),
-        ];
-        Oracle { invariants, now: Duration::ZERO, violations: Vec::new() }
-    }
-
-    /// For workers alone, without daemons and records: what follows from tuples and counts.
-    pub fn of_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Self {
-        let invariants: Vec<Box<dyn Invariant>> = vec![
-            Box::new(AtLeastOnce::new(shapes)),
-            Box::new(OneOutcome::default()),
-            Box::new(Incarnations::default()),
-            Box::new(Conservation::new(shapes)),
-            Box::new(Liveness::default()),
-        ];
-        Oracle { invariants, now: Duration::ZERO, violations: Vec::new() }
-    }
-
-    /// Hears what happens, `at` on the virtual clock.
-    pub fn observe(&mut self, at: Duration, observation: &Observation) {
-        self.now = at;
-        for invariant in &mut self.invariants {
-            if let Err(violation) = invariant.observe(at, observation)
-                && self.violations.len() < KEPT_VIOLATIONS
-            {
-                self.violations.push((at, violation));
-            }
-        }
-    }
-
-    /// Hears what is left; gives all that did not hold, with the time at which it was seen: the first hundred.
-    pub fn finish(mut self, settled: &Settled) -> Vec<(Duration, Violation)> {
-        for invariant in &mut self.invariants {
-            if let Err(violation) = invariant.finish(settled)
-                && self.violations.len() < KEPT_VIOLATIONS
-            {
-                self.violations.push((self.now, violation));
-            }
-        }
-        self.violations
-    }
-
-    /// What did not hold so far.
-    pub fn violations(&self) -> &[(Duration, Violation)] {
-        &self.violations
-    }
+/// Those that need no daemons and no records: what follows from tuples, lives and counts.
+pub fn between_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    vec![
+        Box::new(AtLeastOnce::new(shapes)),
+        Box::new(OneOutcome::default()),
+        Box::new(Incarnations::default()),
+        Box::new(Conservation::new(shapes)),
+        Box::new(Liveness::default()),
+    ]
 }
 
 /// The name of a submission's topology: what its id begins with.

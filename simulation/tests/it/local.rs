@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use local_cluster::{LocalCluster, run_seeded};
 use seam::Seam;
-use simulation::oracle::{Observation, Oracle, Running, Settled, Violation};
+use simulation::oracle::{Invariant, Observation, Running, Settled, Violation, between_workers};
 use simulation::workload::{SubmittedTopology, Workload};
 use tokio::time::Instant;
 use worker_api::ids::{Incarnation, Life, PlanVersion, TopologyId, WorkerIndex};
@@ -22,6 +22,30 @@ struct Outcome {
     failed: u64,
     /// All that was heard, as text.
     log: String,
+}
+
+/// What has come so far, and who judges it.
+#[derive(Default)]
+struct Heard {
+    outcome: Outcome,
+    invariants: Vec<Box<dyn Invariant + Send>>,
+}
+
+impl Heard {
+    fn hear(&mut self, at: Duration, observation: &Observation) {
+        let Outcome { violations, emitted, acked, failed, log } = &mut self.outcome;
+        match observation {
+            Observation::Emitted { .. } => *emitted += 1,
+            Observation::Acked { .. } => *acked += 1,
+            Observation::Failed { .. } => *failed += 1,
+            _ => {}
+        }
+        if !matches!(observation, Observation::WorkerEnded { .. }) {
+            *log += &format!("{at:?} {observation:?}\n");
+        }
+        let judged = self.invariants.iter_mut().filter_map(|invariant| invariant.observe(at, observation).err());
+        violations.extend(judged.map(|violation| (at, violation)));
+    }
 }
 
 /// One topology in a cluster of its own.
@@ -88,29 +112,14 @@ impl Stage {
 /// Runs what the seed draws for so many seconds, disturbed, and then until all is settled, or for ten minutes.
 fn run(seed: u64, seconds: u64, disturbed: bool) -> Outcome {
     run_seeded(seed, async |seam| {
-        let outcome: Arc<Mutex<(Outcome, Option<Oracle>)>> = Arc::default();
+        let heard: Arc<Mutex<Heard>> = Arc::default();
         let start = Instant::now();
         let hear = {
-            let outcome = outcome.clone();
-            move |observation: Observation| {
-                let (outcome, oracle) = &mut *outcome.lock().unwrap();
-                match &observation {
-                    Observation::Emitted { .. } => outcome.emitted += 1,
-                    Observation::Acked { .. } => outcome.acked += 1,
-                    Observation::Failed { .. } => outcome.failed += 1,
-                    _ => {}
-                }
-                if !matches!(observation, Observation::WorkerEnded { .. }) {
-                    outcome.log += &format!("{:?} {observation:?}\n", start.elapsed());
-                }
-                if let Some(oracle) = oracle {
-                    oracle.observe(start.elapsed(), &observation);
-                }
-            }
+            let heard = heard.clone();
+            move |observation: Observation| heard.lock().unwrap().hear(start.elapsed(), &observation)
         };
         let workload = Workload::of(seed, Arc::new(hear.clone()));
-        // Nobody writes records here: what they tell is not judged.
-        outcome.lock().unwrap().1 = Some(Oracle::of_workers(&workload.shapes()));
+        heard.lock().unwrap().invariants = between_workers(&workload.shapes());
         let mut stages = Vec::new();
         for topology in workload.topologies() {
             let stage = Stage::start(topology, &seam).await;
@@ -139,8 +148,10 @@ fn run(seed: u64, seconds: u64, disturbed: bool) -> Outcome {
         // What a spout has replayed at last is settled too.
         seam.sleep(Duration::from_secs(30)).await;
         let running: BTreeMap<_, _> = stages.iter().map(|stage| (stage.id.clone(), stage.running())).collect();
-        let (mut outcome, oracle) = std::mem::take(&mut *outcome.lock().unwrap());
-        outcome.violations = oracle.unwrap().finish(&Settled { running, ..Settled::default() });
+        let Heard { mut outcome, invariants } = std::mem::take(&mut *heard.lock().unwrap());
+        let settled = Settled { running, ..Settled::default() };
+        let judged = invariants.into_iter().filter_map(|mut invariant| invariant.finish(&settled).err());
+        outcome.violations.extend(judged.map(|violation| (start.elapsed(), violation)));
         for stage in stages {
             stage.cluster.stop(Duration::ZERO).await;
         }
@@ -174,4 +185,31 @@ fn a_run_depends_on_its_seed_alone() {
     let (one, other) = (run(3, 20, true), run(3, 20, true));
     assert!(one.log == other.log, "two runs of one seed differ");
     assert!(run(4, 20, true).log != one.log);
+}
+
+/// Bugs between workers, switched on.
+#[cfg(feature = "mutations")]
+mod mutated {
+    use mutations::Mutation;
+
+    use super::*;
+
+    /// Runs seeds until one finds the bug: which one, and what it says.
+    fn found(mutation: Mutation, seeds: u64) -> Option<(u64, String)> {
+        (0..seeds).find_map(|seed| {
+            mutations::switch(Some(mutation));
+            let outcome = run(seed, 60, true);
+            mutations::switch(None);
+            let (at, violation) = outcome.violations.into_iter().next()?;
+            Some((seed, format!("{at:?} {violation}")))
+        })
+    }
+
+    #[test]
+    #[ignore = "measures"]
+    fn measure() {
+        for mutation in Mutation::ALL {
+            println!("{mutation:?}: {:?}", found(mutation, 40));
+        }
+    }
 }
