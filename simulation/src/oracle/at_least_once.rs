@@ -35,7 +35,7 @@ const NAME: &str = "at-least-once";
 impl AtLeastOnce {
     /// For topologies of these shapes.
     pub fn new(shapes: &BTreeMap<TopologyName, Shape>) -> Self {
-        let effects = shapes.iter().map(|(name, shape)| (name.to_string(), shape.effects)).collect();
+        let effects = shapes.iter().filter_map(|(name, shape)| Some((name.to_string(), shape.effects?))).collect();
         AtLeastOnce { effects, roots: Roots::default(), tuples: BTreeMap::new() }
     }
 

@@ -146,7 +146,7 @@ pub(super) fn shapes() -> BTreeMap<TopologyName, Shape> {
             component("sink", "bolt", 2, Vec::new(), vec![input]),
         ],
     };
-    [(TopologyName::new("words").unwrap(), Shape { graph, effects: 1 })].into()
+    [(TopologyName::new("words").unwrap(), Shape { graph, effects: Some(1) })].into()
 }
 
 /// The topology runs as it should.
