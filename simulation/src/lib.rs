@@ -14,6 +14,7 @@ pub mod network;
 pub mod nimbuses;
 pub mod oracle;
 pub mod process;
+pub mod run;
 pub mod store;
 pub mod workload;
 pub mod world;

@@ -3,11 +3,12 @@
 //! Not here: what a Supervisor decides, what a worker does. Invariants: a slot is held as long as its worker or its keeper lives; when it is free,
 //! the end is written or never will be; a fall of the machine ends all its processes at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,11 +18,11 @@ use seam::disk::Disk;
 use supervisor::host::{Connections, End, Host, Lock, NotLaunched, Signal, WorkerProcess, WorkerStart};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use worker::journal::Event as LinkEvent;
 use worker::process::{Worker, WorkerReport};
 use worker::transfer::network::{Connection, Connector};
-use worker_api::ids::{BlobHash, Incarnation, Life, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{BlobHash, Incarnation, Life, NimbusId, Port, SupervisorId, TopologyId, WorkerIndex};
 use worker_api::launch::LAUNCH_FILE;
 use worker_api::plan::Address;
 use worker_api::report::Report;
@@ -85,14 +86,16 @@ struct Inner {
     /// Counts its starts.
     boots: AtomicU64,
     state: Mutex<State>,
-    /// The Supervisor's socket came or went.
-    socket_changed: Notify,
+    /// The Supervisor's socket came, or the machine is back.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    supervisor: Option<Process>,
+    daemon: Option<Process>,
     socket: Option<Connections>,
+    is_down: bool,
+    daemon_not_before: Option<Instant>,
     places: BTreeMap<Port, Place>,
 }
 
@@ -159,7 +162,7 @@ impl Machine {
             disks: AtomicU16::new(0),
             boots: AtomicU64::new(0),
             state: Mutex::default(),
-            socket_changed: Notify::new(),
+            changed: Notify::new(),
         }))
     }
 
@@ -193,8 +196,19 @@ impl Machine {
     /// # Panics
     /// Never: host names of a run are short, of letters and digits.
     pub fn supervisor_id(&self) -> SupervisorId {
-        let disk = self.0.disks.load(Ordering::Relaxed);
-        SupervisorId::new(format!("{}-{disk}", self.0.host)).expect("host names of a run fit the grammar")
+        SupervisorId::new(self.daemon_id()).expect("host names of a run fit the grammar")
+    }
+
+    /// Who its Nimbus is: always the same for a disk.
+    ///
+    /// # Panics
+    /// As [`Machine::supervisor_id`].
+    pub fn nimbus_id(&self) -> NimbusId {
+        NimbusId::new(self.daemon_id()).expect("host names of a run fit the grammar")
+    }
+
+    fn daemon_id(&self) -> String {
+        format!("{}-{}", self.0.host, self.0.disks.load(Ordering::Relaxed))
     }
 
     /// A new process of its.
@@ -203,14 +217,14 @@ impl Machine {
         self.0.world.process(format!("{}/{what}", self.0.host), move || clock.now_ms())
     }
 
-    /// Its Supervisor's process, if one lives.
-    pub fn supervisor(&self) -> Option<Process> {
-        lock(&self.0.state).supervisor.clone().filter(Process::is_alive)
+    /// The process of its Supervisor or Nimbus, if it lives.
+    pub fn daemon(&self) -> Option<Process> {
+        lock(&self.0.state).daemon.clone().filter(Process::is_alive)
     }
 
-    /// This process is its Supervisor from now on.
-    pub fn set_supervisor(&self, process: Process) {
-        lock(&self.0.state).supervisor = Some(process);
+    /// This process is its Supervisor or Nimbus from now on.
+    pub fn set_daemon(&self, process: Process) {
+        lock(&self.0.state).daemon = Some(process);
     }
 
     /// Workers that live, by slot.
@@ -230,6 +244,7 @@ impl Machine {
     /// Falls: all processes end at once, and what was not synced is gone.
     pub fn fall(&self, with_its_disk: bool) {
         self.0.world.network().fall(self.0.id, true);
+        lock(&self.0.state).is_down = true;
         self.0.boots.fetch_add(1, Ordering::Relaxed);
         let workers = self.workers();
         for holder in workers.values() {
@@ -238,8 +253,8 @@ impl Machine {
             });
             holder.process.kill();
         }
-        if let Some(supervisor) = self.supervisor() {
-            supervisor.kill();
+        if let Some(daemon) = self.daemon() {
+            daemon.kill();
         }
         match with_its_disk {
             true => {
@@ -254,11 +269,57 @@ impl Machine {
     /// Is back after a fall; nothing runs yet.
     pub fn come_back(&self) {
         self.0.world.network().fall(self.0.id, false);
+        lock(&self.0.state).is_down = false;
+        self.0.changed.notify_waiters();
+    }
+
+    /// Waits until a daemon may be started on it.
+    pub async fn may_run(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            let (is_down, until) = {
+                let state = lock(&self.0.state);
+                (state.is_down, state.daemon_not_before)
+            };
+            match until.filter(|until| *until > Instant::now()) {
+                _ if is_down => changed.await,
+                Some(until) => sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Its daemon is not started again before so long from now.
+    pub fn hold_daemon(&self, pause: Duration) {
+        lock(&self.0.state).daemon_not_before = Some(Instant::now() + pause);
+    }
+
+    /// All its processes end, for good.
+    pub fn end(&self) {
+        lock(&self.0.state).is_down = true;
+        self.workers().values().for_each(|holder| holder.process.kill());
+        self.daemon().iter().for_each(Process::kill);
+        lock(&self.0.state).socket = None;
+    }
+
+    /// Folders and files of workers on its disk.
+    pub fn worker_folders(&self) -> BTreeSet<String> {
+        let folder = folder("workers");
+        let files = self.0.disk.files_below(&folder).into_keys();
+        let folders = self.0.disk.folders_below(&folder);
+        files.chain(folders).map(|path| path.display().to_string()).collect()
+    }
+
+    /// Blobs of its Supervisor or Nimbus: file names, parts among them.
+    pub fn blobs(&self, of: &str) -> BTreeSet<String> {
+        let files = self.0.disk.files_below(&folder(of).join("blobs")).into_keys();
+        files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
     }
 
     /// As a host for this Supervisor process.
-    pub fn host_for(&self, process: &Process) -> Arc<dyn Host> {
-        Arc::new(SimulatedHost { machine: self.clone(), process: process.clone() })
+    pub fn host_for(&self, process: &Process, nimbuses: Vec<MachineId>) -> Arc<dyn Host> {
+        Arc::new(SimulatedHost { machine: self.clone(), process: process.clone(), nimbuses })
     }
 
     fn holder(&self, port: Port) -> Option<Holder> {
@@ -399,6 +460,7 @@ impl Machine {
 struct SimulatedHost {
     machine: Machine,
     process: Process,
+    nimbuses: Vec<MachineId>,
 }
 
 impl Host for SimulatedHost {
@@ -414,7 +476,7 @@ impl Host for SimulatedHost {
         let machine = self.machine.clone();
         async move {
             lock(&machine.0.state).socket = Some(workers);
-            machine.0.socket_changed.notify_waiters();
+            machine.0.changed.notify_waiters();
             std::future::pending::<()>().await;
         }
         .boxed()
@@ -471,18 +533,18 @@ impl Host for SimulatedHost {
     }
 
     fn fetch(&self, hash: BlobHash, from: u64, to: DuplexStream) -> BoxFuture<'static, Result<(), String>> {
-        let (world, id) = (self.machine.0.world.clone(), self.machine.id());
+        let (world, id, all) = (self.machine.0.world.clone(), self.machine.id(), self.nimbuses.clone());
         async move {
             let mut to = to;
-            world.nimbuses().download(id, &hash, from, &mut to).await?;
+            world.nimbuses().download(id, &all, &hash, from, &mut to).await?;
             to.shutdown().await.map_err(|error| error.to_string())
         }
         .boxed()
     }
 
     fn report(&self, report: Arc<MachineReport>) -> BoxFuture<'static, Result<MachineAnswer, String>> {
-        let (world, id) = (self.machine.0.world.clone(), self.machine.id());
-        async move { world.nimbuses().report_machine(id, report).await }.boxed()
+        let (world, id, all) = (self.machine.0.world.clone(), self.machine.id(), self.nimbuses.clone());
+        async move { world.nimbuses().report_machine(id, &all, report).await }.boxed()
     }
 }
 
@@ -552,7 +614,8 @@ impl Around {
         let (for_nimbus, mut asked) = mpsc::channel::<Report>(1);
         let seam = process.seam();
         let supervisor = seam.spawn(talk(machine.clone(), port, made, told.clone()));
-        let (world, id, nimbuses) = (machine.0.world.clone(), machine.id(), nimbuses.to_vec());
+        let (world, id) = (machine.0.world.clone(), machine.id());
+        let nimbuses = world.machines_at(nimbuses);
         let nimbus = seam.spawn(async move {
             while let Some(report) = asked.recv().await {
                 if let Ok(answer) = world.nimbuses().report_worker(id, &nimbuses, report).await {
@@ -594,9 +657,9 @@ impl Surroundings for Around {
 /// Keeps a connection to the machine's Supervisor up.
 async fn talk(machine: Machine, port: Port, mut reports: watch::Receiver<Option<Report>>, told: mpsc::Sender<Event>) {
     loop {
-        let mut socket_changed = std::pin::pin!(machine.0.socket_changed.notified());
+        let mut socket_changed = std::pin::pin!(machine.0.changed.notified());
         socket_changed.as_mut().enable();
-        let socket = lock(&machine.0.state).socket.clone().filter(|_| machine.supervisor().is_some());
+        let socket = lock(&machine.0.state).socket.clone().filter(|_| machine.daemon().is_some());
         let Some(socket) = socket else {
             socket_changed.await;
             sleep(machine.0.world.random_ms(0..200)).await;

@@ -166,7 +166,9 @@ impl ClusterState {
                 }
                 Op::Delete(path, _) => {
                     let sessions: Vec<_> = lock(&self.0.state).sessions.values().cloned().collect();
-                    sessions.iter().for_each(|of| drop(lock(&of.ephemeral).remove(&path)));
+                    for of in sessions {
+                        lock(&of.ephemeral).remove(&path);
+                    }
                     (path, None)
                 }
             };

@@ -29,7 +29,7 @@ struct Inner {
     log: Log,
     network: Network,
     cluster_state: OnceLock<ClusterState>,
-    nimbuses: OnceLock<Nimbuses>,
+    nimbuses: Nimbuses,
     polls: Arc<Polls>,
     random: Mutex<ChaCha8Rng>,
     processes: AtomicU64,
@@ -82,11 +82,12 @@ impl World {
     pub fn new(seed: u64, most_polls: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let (network_seed, state_seed) = (random.random(), random.random());
+        let network = Network::new(network_seed);
         let world = World(Arc::new(Inner {
             log: Log::new(),
-            network: Network::new(network_seed),
+            nimbuses: Nimbuses::new(&network),
+            network,
             cluster_state: OnceLock::new(),
-            nimbuses: OnceLock::new(),
             polls: Polls::at_most(most_polls),
             random: Mutex::new(random),
             processes: AtomicU64::new(0),
@@ -96,7 +97,6 @@ impl World {
         }));
         let state = ClusterState::new(state_seed, world.ear());
         let _ = world.0.cluster_state.set(state);
-        let _ = world.0.nimbuses.set(Nimbuses::new(&world));
         world
     }
 
@@ -134,11 +134,14 @@ impl World {
     }
 
     /// How Nimbuses are asked.
-    ///
-    /// # Panics
-    /// Never: it is set when the world is made.
     pub fn nimbuses(&self) -> &Nimbuses {
-        self.0.nimbuses.get().expect("it is set when the world is made")
+        &self.0.nimbuses
+    }
+
+    /// The machines of these addresses, `host:port`.
+    pub fn machines_at(&self, addresses: &[String]) -> Vec<MachineId> {
+        let host = |address: &String| self.machine_called(address.rsplit_once(':')?.0);
+        addresses.iter().filter_map(host).collect()
     }
 
     /// Its polls.
