@@ -147,6 +147,11 @@ impl SubmittedTopology {
         &self.name
     }
 
+    /// How many workers it asks for.
+    pub fn workers(&self) -> u16 {
+        self.build(&TopologyId::of(&self.name, 0, 0)).settings().workers
+    }
+
     /// How many effects each tuple of its sources has; 0 if its components tell the oracle nothing.
     pub fn effects(&self) -> u32 {
         self.effects.unwrap_or(0)
@@ -286,7 +291,8 @@ impl Drawn {
         // Roots a second, of all sources together: what a seed costs.
         let rate = match kind {
             Kind::Chain | Kind::Diamond | Kind::Window => 20,
-            Kind::Fan | Kind::Slow => 6,
+            Kind::Fan => 6,
+            Kind::Slow => 3,
         };
         let burst = match kind {
             Kind::Slow => random.random_range(20..=80),
@@ -308,7 +314,7 @@ impl Drawn {
             pace: Pace {
                 burst,
                 every: Duration::from_millis(1000 * burst * spouts as u64 / rate),
-                load_bytes: if kind == Kind::Slow { random.random_range(8..=40) << 10 } else { 0 },
+                load_bytes: if kind == Kind::Slow { random.random_range(64..=160) << 10 } else { 0 },
             },
             message_timeout_s: random.random_range(5..=20),
             inbox_tuples: [16, 256, 4096][random.random_range(0..3)],
