@@ -67,8 +67,7 @@ impl MachineDisk {
         state.files = durable
             .into_iter()
             .map(|(path, bytes)| {
-                let file =
-                    File { content: bytes.to_vec(), synced: Some(bytes), modified_ms: now, read_only: false };
+                let file = File { content: bytes.to_vec(), synced: Some(bytes), modified_ms: now, read_only: false };
                 (path, file)
             })
             .collect();

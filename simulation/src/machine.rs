@@ -727,7 +727,6 @@ pub fn folder(what: &str) -> PathBuf {
     Path::new("/storm").join(what)
 }
 
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

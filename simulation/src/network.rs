@@ -274,10 +274,7 @@ impl Network {
         state.connections.insert(number, Laid { ends, wires });
         drop(state);
         self.watch(process);
-        slot.send(Connection {
-            reader: Box::new(Outlet::new(there.clone())),
-            writer: Box::new(Inlet(back.clone())),
-        });
+        slot.send(Connection { reader: Box::new(Outlet::new(there.clone())), writer: Box::new(Inlet(back.clone())) });
         Ok(Connection { reader: Box::new(Outlet::new(back)), writer: Box::new(Inlet(there)) })
     }
 
@@ -336,9 +333,7 @@ where
 
 impl State {
     fn is_blocked(&self, from: MachineId, to: MachineId) -> bool {
-        self.down.contains(&from)
-            || self.down.contains(&to)
-            || (from != to && self.blocked.contains(&(from, to)))
+        self.down.contains(&from) || self.down.contains(&to) || (from != to && self.blocked.contains(&(from, to)))
     }
 
     fn latency(&mut self, from: MachineId, to: MachineId) -> Duration {

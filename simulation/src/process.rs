@@ -81,10 +81,8 @@ impl Process {
         polls: Arc<Polls>,
     ) -> Self {
         let name: Arc<str> = name.into();
-        let state =
-            State { run: Run::Runs, steps_left: None, waiting: Vec::new(), at_end: Vec::new() };
-        let gate =
-            Arc::new(ProcessGate { name: name.clone(), polls, state: Mutex::new(state), ended: Notify::new() });
+        let state = State { run: Run::Runs, steps_left: None, waiting: Vec::new(), at_end: Vec::new() };
+        let gate = Arc::new(ProcessGate { name: name.clone(), polls, state: Mutex::new(state), ended: Notify::new() });
         let seam = Seam::simulated(seed, wall, gate.clone());
         Process(Arc::new(Inner { name, number, seam, gate, root: Mutex::default() }))
     }

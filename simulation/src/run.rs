@@ -20,7 +20,7 @@ use crate::log::{self, Words};
 use crate::machine::{Machine, folder};
 use crate::network::MachineId;
 use crate::nimbuses::{PORT, hash_of};
-use crate::oracle::{Observation, Running, Settled, Violation};
+use crate::oracle::{Observation, Running, Settled, Violation, invariants};
 use crate::workload::{SubmittedTopology, Workload};
 use crate::world::{Counts, World, executable_of};
 
@@ -123,6 +123,7 @@ impl Cluster {
         for topology in workload.topologies() {
             world.install(topology.clone());
         }
+        world.judged_by(invariants(&workload.shapes()));
         Cluster { world, config, nimbuses, machines, workload }
     }
 

@@ -1,14 +1,60 @@
 //! What must hold in every run, one file for each invariant.
 //!
 //! The world tells what it sees, as [`Observation`]s in the order of their happening, and at the end what is left
-//! ([`Settled`]). Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
+//! ([`Settled`]). How exact each is stands at the head of its file; in short:
+//!
+//! | file | exact | a bound |
+//! |---|---|---|
+//! | `at_least_once` | effects before the ack, none twice, nothing forgotten | |
+//! | `one_outcome` | one end for each attempt | |
+//! | `incarnations` | no older life of a peer after a newer one | |
+//! | `conservation` | edges, if no worker ended; a living worker's own counts | edges, if workers ended |
+//! | `plans` | versions, parts that heads name | |
+//! | `leads` | a lead for each write, one at a time | |
+//! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
+//! | `activation` | who was prepared before spouts are asked | |
+//! | `draining` | what was pending when it went on | the time, if a clock was set |
+//! | `liveness` | what is left at the end | when that is: the world's patience |
+//! | `baseline` | records, leases, folders, processes, blobs at the end | |
+//!
+//! Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
+
+mod activation;
+mod at_least_once;
+mod baseline;
+mod conservation;
+mod draining;
+mod incarnations;
+mod leads;
+mod liveness;
+mod noticeboard;
+mod one_outcome;
+mod plans;
+mod roots;
+mod slots;
+#[cfg(test)]
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use topology_api::ids::TaskId;
 use worker::process::WorkerReport;
-use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+
+use crate::workload::Shape;
+
+pub use activation::Activation;
+pub use at_least_once::AtLeastOnce;
+pub use baseline::Baseline;
+pub use conservation::Conservation;
+pub use draining::Draining;
+pub use incarnations::Incarnations;
+pub use leads::Leads;
+pub use liveness::Liveness;
+pub use one_outcome::OneOutcome;
+pub use plans::Plans;
+pub use slots::Slots;
 
 /// A tuple that a source has given, across its replays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,7 +227,7 @@ pub struct Violation {
 }
 
 /// Something that must hold.
-pub trait Invariant: Send {
+pub trait Invariant {
     /// Hears what happens, `at` on the virtual clock.
     ///
     /// # Errors
@@ -193,4 +239,41 @@ pub trait Invariant: Send {
     /// # Errors
     /// If it does not hold.
     fn finish(&mut self, settled: &Settled) -> Result<(), Violation>;
+}
+
+impl Violation {
+    fn new(invariant: &'static str, what: String) -> Self {
+        Violation { invariant, what }
+    }
+}
+
+/// All invariants, for topologies of these shapes; of others they know what they are told.
+pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    let mut all = between_workers(shapes);
+    let of_daemons: [Box<dyn Invariant + Send>; 6] = [
+        Box::new(Plans::default()),
+        Box::new(Leads::default()),
+        Box::new(Slots::default()),
+        Box::new(Activation::new(shapes)),
+        Box::new(Draining::default()),
+        Box::new(Baseline::default()),
+    ];
+    all.extend(of_daemons);
+    all
+}
+
+/// Those that need no daemons and no records: what follows from tuples, lives and counts.
+pub fn between_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    vec![
+        Box::new(AtLeastOnce::new(shapes)),
+        Box::new(OneOutcome::default()),
+        Box::new(Incarnations::default()),
+        Box::new(Conservation::new(shapes)),
+        Box::new(Liveness::default()),
+    ]
+}
+
+/// The name of a submission's topology: what its id begins with.
+fn name_of(id: &TopologyId) -> &str {
+    id.as_str().rsplitn(3, '-').last().unwrap_or(id.as_str())
 }

@@ -2,7 +2,7 @@
 //!
 //! | drawn | shape | what it is for |
 //! |---|---|---|
-//! | chain | source, two steps, sink | inner hops, acks and fails across workers |
+//! | chain | source, up to two steps, sink | inner hops, acks and fails across workers, several tuples for each root |
 //! | diamond | two ways from each tuple, and a join that anchors to both | children with several parents, inputs that are held |
 //! | fan | several tuples for each root, and every grouping | roots of several edges, fan-out |
 //! | window | several sources into a bolt that holds, and emits one tuple for many inputs | many anchors, ticks, long holds |
@@ -44,8 +44,9 @@ pub struct Workload {
 #[derive(Clone)]
 pub struct SubmittedTopology {
     name: TopologyName,
-    drawn: Drawn,
-    evidence: Arc<Evidence>,
+    /// How many effects each tuple of its sources has; `None` if its components tell the oracle nothing.
+    effects: Option<u32>,
+    make: Arc<dyn Fn(&TopologyId) -> Topology + Send + Sync>,
 }
 
 /// What the oracle knows of a topology beforehand.
@@ -53,17 +54,22 @@ pub struct SubmittedTopology {
 pub struct Shape {
     /// Its components and edges.
     pub graph: Graph,
-    /// How many effects each tuple of its sources has.
-    pub effects: u32,
+    /// How many effects each tuple of its sources has; `None` if its components tell the oracle nothing.
+    pub effects: Option<u32>,
 }
 
 /// What was drawn for one topology: the same for each build of it.
 #[derive(Clone, Debug)]
 struct Drawn {
+    name: TopologyName,
     kind: Kind,
     workers: u16,
     /// Tasks of each spout.
     sources: usize,
+    /// Tuples of each root.
+    parts: u32,
+    /// Steps of a chain.
+    hops: usize,
     parallelism: usize,
     pace: Pace,
     message_timeout_s: u64,
@@ -99,9 +105,14 @@ impl Workload {
         let topologies = (0..count).map(|number| {
             let (kind, name) = kinds.swap_remove(random.random_range(0..kinds.len()));
             let name = TopologyName::new(format!("{name}-{number}")).expect("a name of letters and a digit is allowed");
-            SubmittedTopology { name, drawn: Drawn::by(kind, &mut random), evidence: evidence.clone() }
+            Drawn::by(name, kind, &mut random).submitted(&evidence)
         });
         Workload { topologies: topologies.collect(), evidence }
+    }
+
+    /// A topology of a user's own, which tells the oracle nothing of its tuples.
+    pub fn of_own(topology: SubmittedTopology, hear: Hear) -> Self {
+        Workload { evidence: Arc::new(Evidence::new(0, hear)), topologies: vec![topology] }
     }
 
     /// What is to be submitted.
@@ -126,6 +137,11 @@ impl Workload {
 }
 
 impl SubmittedTopology {
+    /// A topology of a user's own. Each call makes the same graph, under this name.
+    pub fn of_own(name: TopologyName, make: impl Fn() -> Topology + Send + Sync + 'static) -> Self {
+        SubmittedTopology { name, effects: None, make: Arc::new(move |_| make()) }
+    }
+
     /// Its name.
     pub fn name(&self) -> &TopologyName {
         &self.name
@@ -133,71 +149,88 @@ impl SubmittedTopology {
 
     /// How many workers it asks for.
     pub fn workers(&self) -> u16 {
-        self.drawn.workers
+        self.build(&TopologyId::of(&self.name, 0, 0)).settings().workers
     }
 
-    /// How many effects each tuple of its sources has.
+    /// How many effects each tuple of its sources has; 0 if its components tell the oracle nothing.
     pub fn effects(&self) -> u32 {
-        match self.drawn.kind {
-            Kind::Fan => FAN_PARTS * (2 * self.drawn.parallelism as u32 + 7),
-            Kind::Chain | Kind::Diamond | Kind::Window | Kind::Slow => 1,
-        }
+        self.effects.unwrap_or(0)
     }
 
     /// What the oracle knows of it.
-    ///
-    /// # Panics
-    /// Never: the topologies that are drawn are checked by tests.
     pub fn shape(&self) -> Shape {
         let nobody = TopologyId::of(&self.name, 0, 0);
-        Shape { graph: self.build(&nobody).graph(), effects: self.effects() }
+        Shape { graph: self.build(&nobody).graph(), effects: self.effects }
     }
 
     /// Builds it anew, as each worker process does, for the submission of this id. The graph is the same for each.
     ///
     /// # Panics
-    /// Never: the topologies that are drawn are checked by tests.
+    /// If a user's own does.
     pub fn build(&self, id: &TopologyId) -> Topology {
-        let Drawn { kind, workers, message_timeout_s, inbox_tuples, .. } = self.drawn;
+        (self.make)(id)
+    }
+}
+
+impl fmt::Debug for SubmittedTopology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl Drawn {
+    fn submitted(self, evidence: &Arc<Evidence>) -> SubmittedTopology {
+        let (name, effects, evidence) = (self.name.clone(), Some(self.effects()), evidence.clone());
+        let make = move |id: &TopologyId| self.build(&Place { evidence: evidence.clone(), topology: id.clone() });
+        SubmittedTopology { name, effects, make: Arc::new(make) }
+    }
+
+    fn effects(&self) -> u32 {
+        match self.kind {
+            Kind::Fan => self.parts * (2 * self.parallelism as u32 + 7),
+            Kind::Chain | Kind::Diamond | Kind::Window | Kind::Slow => self.parts,
+        }
+    }
+
+    fn build(&self, place: &Place) -> Topology {
         let mut topology = Topology::builder(self.name.as_str());
-        topology.config("topology.workers", workers);
-        topology.config("topology.message.timeout.secs", message_timeout_s);
-        topology.config("topology.executor.receive.buffer.size", inbox_tuples);
-        let place = Place { evidence: self.evidence.clone(), topology: id.clone() };
-        match kind {
-            Kind::Chain => self.chain(&mut topology, &place),
-            Kind::Diamond => self.diamond(&mut topology, &place),
-            Kind::Fan => self.fan(&mut topology, &place),
-            Kind::Window => self.window(&mut topology, &place),
-            Kind::Slow => self.slow(&mut topology, &place),
+        topology.config("topology.workers", self.workers);
+        topology.config("topology.message.timeout.secs", self.message_timeout_s);
+        topology.config("topology.executor.receive.buffer.size", self.inbox_tuples);
+        match self.kind {
+            Kind::Chain => self.chain(&mut topology, place),
+            Kind::Diamond => self.diamond(&mut topology, place),
+            Kind::Fan => self.fan(&mut topology, place),
+            Kind::Window => self.window(&mut topology, place),
+            Kind::Slow => self.slow(&mut topology, place),
         }
         topology.build().unwrap_or_else(|error| panic!("the workload draws topologies that can be built: {error}"))
     }
 
-    fn source(&self, topology: &mut TopologyBuilder, place: &Place, name: &str, parts: u32) -> Stream<Item> {
-        let (place, pace) = (place.clone(), self.drawn.pace);
-        topology.spout(name, move || Reader::of(&place, pace, parts)).parallelism(self.drawn.sources).add()
+    fn source(&self, topology: &mut TopologyBuilder, place: &Place, name: &str) -> Stream<Item> {
+        let (place, pace, parts) = (place.clone(), self.pace, self.parts);
+        topology.spout(name, move || Reader::of(&place, pace, parts)).parallelism(self.sources).add()
     }
 
     fn relay(&self, topology: &mut TopologyBuilder, place: &Place, name: &str, items: &Stream<Item>) -> Stream<Item> {
-        let (place, many) = (place.clone(), self.drawn.parallelism);
+        let (place, many) = (place.clone(), self.parallelism);
         let relay = topology.bolt(name, move || Relay::of(&place)).parallelism(many).tasks(many + 1);
         relay.tick_every(TICK).fields(items, (Item::SOURCE, Item::OFFSET)).add()
     }
 
     fn chain(&self, topology: &mut TopologyBuilder, place: &Place) {
-        let many = self.drawn.parallelism;
-        let items = self.source(topology, place, "source", 1);
-        let (shuffled, last) = (place.clone(), place.clone());
-        let first = topology.bolt("first", move || Relay::of(&shuffled)).parallelism(many).tick_every(TICK);
-        let items = first.shuffle(&items).add();
-        let items = self.relay(topology, place, "second", &items);
+        let many = self.parallelism;
+        let mut items = self.source(topology, place, "source");
+        for hop in 0..self.hops {
+            items = self.relay(topology, place, &format!("step-{hop}"), &items);
+        }
+        let last = place.clone();
         topology.bolt("sink", move || Sink::of(&last, 1, 0, Which::One)).parallelism(many).shuffle(&items).add();
     }
 
     fn diamond(&self, topology: &mut TopologyBuilder, place: &Place) {
-        let many = self.drawn.parallelism;
-        let items = self.source(topology, place, "source", 1);
+        let many = self.parallelism;
+        let items = self.source(topology, place, "source");
         let [split, right, join, sink] = std::array::from_fn(|_| place.clone());
         let halves = topology.bolt("split", move || Split::of(&split)).parallelism(many).shuffle(&items).add();
         let left = self.relay(topology, place, "left", &halves.left);
@@ -210,9 +243,9 @@ impl SubmittedTopology {
     }
 
     fn fan(&self, topology: &mut TopologyBuilder, place: &Place) {
-        let many = self.drawn.parallelism;
-        let width = self.effects() / FAN_PARTS;
-        let items = self.source(topology, place, "source", FAN_PARTS);
+        let many = self.parallelism;
+        let width = self.effects() / self.parts;
+        let items = self.source(topology, place, "source");
         let scatter = place.clone();
         let scattered = topology.bolt("scatter", move || Scatter::of(&scatter, many as u32)).parallelism(many);
         let scattered = scattered.shuffle(&items).add();
@@ -234,9 +267,9 @@ impl SubmittedTopology {
     }
 
     fn window(&self, topology: &mut TopologyBuilder, place: &Place) {
-        let many = self.drawn.parallelism;
-        let one = self.source(topology, place, "one-source", 1);
-        let other = self.source(topology, place, "other-source", 1);
+        let many = self.parallelism;
+        let one = self.source(topology, place, "one-source");
+        let other = self.source(topology, place, "other-source");
         let (windows, sink) = (place.clone(), place.clone());
         let windows = topology.bolt("windows", move || Windows::of(&windows)).parallelism(many).tick_every(TICK);
         let panes = windows.fields(&one, Item::OFFSET).fields(&other, Item::OFFSET).add();
@@ -244,29 +277,22 @@ impl SubmittedTopology {
     }
 
     fn slow(&self, topology: &mut TopologyBuilder, place: &Place) {
-        let many = self.drawn.parallelism;
-        let items = self.source(topology, place, "source", 1);
+        let many = self.parallelism;
+        let items = self.source(topology, place, "source");
         let (slow, sink) = (place.clone(), place.clone());
         let slow = topology.async_bolt("slow", 1, move || Unhurried::of(&slow, LONG)).parallelism(many);
         let items = slow.fields(&items, Item::OFFSET).add();
         let items = self.relay(topology, place, "then", &items);
         topology.bolt("sink", move || Sink::of(&sink, 1, 0, Which::One)).parallelism(many).shuffle(&items).add();
     }
-}
 
-impl fmt::Debug for SubmittedTopology {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.name, self.drawn)
-    }
-}
-
-impl Drawn {
-    fn by(kind: Kind, random: &mut ChaCha8Rng) -> Self {
+    fn by(name: TopologyName, kind: Kind, random: &mut ChaCha8Rng) -> Self {
         let sources = random.random_range(1..=2);
         // Roots a second, of all sources together: what a seed costs.
         let rate = match kind {
             Kind::Chain | Kind::Diamond | Kind::Window => 20,
-            Kind::Fan | Kind::Slow => 6,
+            Kind::Fan => 6,
+            Kind::Slow => 3,
         };
         let burst = match kind {
             Kind::Slow => random.random_range(20..=80),
@@ -274,14 +300,21 @@ impl Drawn {
         };
         let spouts = if kind == Kind::Window { 2 * sources } else { sources };
         Drawn {
+            name,
             kind,
             workers: random.random_range(1..=4),
             sources,
+            parts: match kind {
+                Kind::Chain => random.random_range(1..=2),
+                Kind::Fan => 2,
+                Kind::Diamond | Kind::Window | Kind::Slow => 1,
+            },
+            hops: random.random_range(0..=2),
             parallelism: random.random_range(1..=3),
             pace: Pace {
                 burst,
                 every: Duration::from_millis(1000 * burst * spouts as u64 / rate),
-                load_bytes: if kind == Kind::Slow { random.random_range(8..=40) << 10 } else { 0 },
+                load_bytes: if kind == Kind::Slow { random.random_range(64..=160) << 10 } else { 0 },
             },
             message_timeout_s: random.random_range(5..=20),
             inbox_tuples: [16, 256, 4096][random.random_range(0..3)],
@@ -291,8 +324,6 @@ impl Drawn {
 
 /// How often bolts that hold are called.
 const TICK: Duration = Duration::from_millis(250);
-/// Tuples of each root of a fan.
-const FAN_PARTS: u32 = 2;
 /// How long a call that takes its time does so at most.
 const SHORT: Duration = Duration::from_millis(20);
 /// The same, where it is to be slow.
