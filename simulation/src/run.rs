@@ -84,6 +84,18 @@ pub struct Outcome {
 /// # Panics
 /// If there is a runtime in this thread already.
 pub fn run(config: &Config) -> Outcome {
+    run_with(config, |world| Workload::of(world.random(), world.ear()))
+}
+
+/// Runs a user's own topology, in place of those that the seed draws.
+///
+/// # Panics
+/// If there is a runtime in this thread already.
+pub fn run_own(config: &Config, topology: SubmittedTopology) -> Outcome {
+    run_with(config, |world| Workload::of_own(topology, world.ear()))
+}
+
+fn run_with(config: &Config, workload: impl FnOnce(&World) -> Workload) -> Outcome {
     log::note_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread needs nothing that could be missing");
@@ -92,7 +104,8 @@ pub fn run(config: &Config) -> Outcome {
         let words = Words { log: world.log().clone(), most: tracing::Level::INFO };
         let words = tracing::Dispatch::new(words);
         let _words = tracing::dispatcher::set_default(&words);
-        Cluster::new(world, config.clone()).run().await
+        let workload = workload(&world);
+        Cluster::new(world, config.clone(), workload).run().await
     });
     drop(runtime);
     log::panics_end();
@@ -109,7 +122,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    fn new(world: World, config: Config) -> Self {
+    fn new(world: World, config: Config, workload: Workload) -> Self {
         let named = |id: u16, host: String, slots: Vec<Port>| {
             world.call_machine(&host, MachineId(id));
             Machine::new(&world, MachineId(id), host, slots)
@@ -119,7 +132,6 @@ impl Cluster {
         let slots: Vec<Port> = (0..config.slots).map(|slot| Port(6700 + slot)).collect();
         let machines = (1..=config.machines).map(|number| named(100 + number, format!("machine-{number}"), slots.clone()));
         let machines = machines.collect();
-        let workload = Workload::of(world.random(), world.ear());
         for topology in workload.topologies() {
             world.install(topology.clone());
         }
