@@ -3,3 +3,4 @@
 //! Not here: the whole cluster (`simulation::run`). Invariant: nothing waits for a time to pass but on a paused clock.
 
 mod local;
+mod world;
