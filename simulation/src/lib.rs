@@ -8,6 +8,7 @@
 extern crate topology_api as storm;
 
 pub mod disk;
+pub mod faults;
 pub mod log;
 pub mod machine;
 pub mod network;
@@ -17,5 +18,6 @@ pub mod own;
 pub mod process;
 pub mod run;
 pub mod store;
+pub mod users;
 pub mod workload;
 pub mod world;

@@ -284,15 +284,27 @@ impl Machine {
             };
             match until.filter(|until| *until > Instant::now()) {
                 _ if is_down => changed.await,
-                Some(until) => sleep_until(until).await,
+                Some(until) => {
+                    tokio::select! {
+                        biased;
+                        () = changed => {}
+                        () = sleep_until(until) => {}
+                    }
+                }
                 None => return,
             }
         }
     }
 
+    /// Whether it has fallen, and is not back.
+    pub fn is_down(&self) -> bool {
+        lock(&self.0.state).is_down
+    }
+
     /// Its daemon is not started again before so long from now.
     pub fn hold_daemon(&self, pause: Duration) {
         lock(&self.0.state).daemon_not_before = Some(Instant::now() + pause);
+        self.0.changed.notify_waiters();
     }
 
     /// All its processes end, for good.

@@ -182,11 +182,24 @@ impl Network {
                 false => drop(state.slower.insert(pair, by)),
             }
         }
+        drop(state);
+        self.reach_changed();
     }
 
     /// Of a hundred answers to calls, so many are lost after the call was done.
     pub fn lose_answers(&self, percent: u32) {
         lock(&self.0.state).lost_answers_percent = percent;
+    }
+
+    /// No partition, no delay, no loss any more. Machines that fell are still down.
+    pub fn heal(&self) {
+        {
+            let mut state = lock(&self.0.state);
+            state.blocked.clear();
+            state.slower.clear();
+            state.lost_answers_percent = 0;
+        }
+        self.reach_changed();
     }
 
     fn cut_where(&self, cut: impl Fn(MachineId, MachineId) -> bool) {
@@ -211,12 +224,14 @@ impl Network {
             for laid in state.connections.values() {
                 let [(_, one), (_, other)] = laid.ends;
                 let [there, back] = &laid.wires;
-                changed.extend(there.upgrade().map(|wire| (wire, state.is_blocked(one, other))));
-                changed.extend(back.upgrade().map(|wire| (wire, state.is_blocked(other, one))));
+                let way = |from, to| (state.is_blocked(from, to), state.slower(from, to));
+                changed.extend(there.upgrade().map(|wire| (wire, way(one, other))));
+                changed.extend(back.upgrade().map(|wire| (wire, way(other, one))));
             }
         }
-        for (wire, is_blocked) in changed {
+        for (wire, (is_blocked, slower)) in changed {
             let mut wire = lock(&wire);
+            wire.slower = slower;
             wire.is_blocked = is_blocked;
             wire.wake_reader();
         }
@@ -340,15 +355,18 @@ impl State {
         if from == to {
             return Duration::ZERO;
         }
-        let slower = self.slower.get(&(from, to)).copied().unwrap_or_default();
-        latency(&mut self.random) + slower
+        latency(&mut self.random) + self.slower(from, to)
+    }
+
+    fn slower(&self, from: MachineId, to: MachineId) -> Duration {
+        self.slower.get(&(from, to)).copied().unwrap_or_default()
     }
 
     fn wire(&mut self, from: MachineId, to: MachineId) -> Arc<Mutex<Wire>> {
         let is_local = from == to;
         Arc::new(Mutex::new(Wire {
             random: (!is_local).then(|| ChaCha8Rng::seed_from_u64(self.random.random())),
-            slower: self.slower.get(&(from, to)).copied().unwrap_or_default(),
+            slower: self.slower(from, to),
             is_blocked: self.is_blocked(from, to),
             segments: VecDeque::new(),
             bytes: 0,

@@ -242,6 +242,25 @@ impl Nimbuses {
         self.ask_all(from, all, command).await.map(drop)
     }
 
+    /// A user drains a machine, or has it take work again.
+    ///
+    /// # Errors
+    /// As [`Nimbuses::command`].
+    pub async fn drain(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        host: &str,
+        is_drained: bool,
+    ) -> Result<(), String> {
+        let host = host.to_owned();
+        let drain = move |api: Api| {
+            let host = host.clone();
+            async move { api.drain(&host, is_drained).await }
+        };
+        self.ask_all(from, all, drain).await.map(drop)
+    }
+
     /// The way from one Nimbus to the others.
     pub fn peers_of(&self, from: MachineId, hosts: BTreeMap<String, MachineId>) -> Arc<dyn Peers> {
         Arc::new(SimulatedPeers { nimbuses: self.clone(), from, hosts })

@@ -9,20 +9,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_state::paths;
+use cluster_state::records::PlanHead;
 use nimbus::{Engine, NimbusConfig, Parts};
-use nimbus_api::submission::Submission;
 use supervisor::{Supervisor, SupervisorConfig};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use worker_api::describe::{Build, Described};
-use worker_api::ids::{Port, TopologyId};
+use worker_api::ids::Port;
 
-use crate::log::{self, Words};
+use crate::faults::{Faults, Tally};
+use crate::log::{self, Log, Words};
 use crate::machine::{Machine, folder};
 use crate::network::MachineId;
-use crate::nimbuses::{PORT, hash_of};
+use crate::nimbuses::PORT;
 use crate::oracle::{Observation, Running, Settled, Violation, invariants};
+use crate::users::Users;
 use crate::workload::{SubmittedTopology, Workload};
-use crate::world::{Counts, World, executable_of};
+use crate::world::{Counts, World};
 
 /// How long the cluster state keeps a session that it does not hear from.
 pub const SESSION: Duration = Duration::from_secs(6);
@@ -32,6 +35,11 @@ pub const MACHINE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until a daemon that has ended is started again.
 const DAEMON_RESTART: Duration = Duration::from_secs(1);
+/// How long the cluster may take to settle after all faults have stopped: machines are believed dead after 10 s, messages
+/// are held for 20 s at most, a worker that died again and again rests for half a minute.
+pub const SETTLE: Duration = Duration::from_secs(120);
+/// A cluster that was settled for so many seconds is judged.
+const QUIET_SECONDS: u32 = 15;
 /// Users' machine.
 pub const USER: MachineId = MachineId(1000);
 
@@ -40,7 +48,7 @@ pub const USER: MachineId = MachineId(1000);
 pub struct Config {
     /// What it depends on.
     pub seed: u64,
-    /// How long it lasts on the virtual clock.
+    /// How long it lasts on the virtual clock; then it has [`SETTLE`] to settle, of which 40 % of this is a part.
     pub length: Duration,
     /// How many Nimbuses.
     pub nimbuses: u16,
@@ -57,8 +65,8 @@ pub struct Config {
 impl Config {
     /// As `xtask simulate` runs a seed.
     pub fn of(seed: u64, length: Duration) -> Self {
-        let minutes = length.as_secs().div_ceil(60).max(1);
-        Config { seed, length, nimbuses: 3, machines: 4, slots: 3, faults: true, most_polls: 20_000_000 * minutes }
+        let seconds = length.as_secs() + SETTLE.as_secs();
+        Config { seed, length, nimbuses: 3, machines: 4, slots: 3, faults: true, most_polls: 100_000 * seconds }
     }
 }
 
@@ -74,7 +82,7 @@ pub struct Outcome {
     /// Polls of all processes.
     pub polls: u64,
     /// Faults that were done, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    pub faults: Tally,
     /// How long it lasted on the virtual clock.
     pub lasted: Duration,
 }
@@ -84,23 +92,32 @@ pub struct Outcome {
 /// # Panics
 /// If there is a runtime in this thread already.
 pub fn run(config: &Config) -> Outcome {
-    run_with(config, |world| Workload::of(world.random(), world.ear()))
+    run_watched(config, |_| {})
+}
+
+/// As [`run`]; `watch` is given the log as it begins, to be read from another thread while the run goes on.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_watched(config: &Config, watch: impl FnOnce(Log)) -> Outcome {
+    run_with(config, watch, |world| Workload::of(world.random(), world.ear()))
 }
 
 /// Runs a user's own topology, in place of those that the seed draws.
 ///
 /// # Panics
-/// If there is a runtime in this thread already.
+/// As [`run`].
 pub fn run_own(config: &Config, topology: SubmittedTopology) -> Outcome {
-    run_with(config, |world| Workload::of_own(topology, world.ear()))
+    run_with(config, |_| {}, |world| Workload::of_own(topology, world.ear()))
 }
 
-fn run_with(config: &Config, workload: impl FnOnce(&World) -> Workload) -> Outcome {
+fn run_with(config: &Config, watch: impl FnOnce(Log), workload: impl FnOnce(&World) -> Workload) -> Outcome {
     log::note_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread needs nothing that could be missing");
     let outcome = runtime.block_on(async {
         let world = World::new(config.seed, config.most_polls);
+        watch(world.log().clone());
         let words = Words { log: world.log().clone(), most: tracing::Level::INFO };
         let words = tracing::Dispatch::new(words);
         let _words = tracing::dispatcher::set_default(&words);
@@ -145,51 +162,61 @@ impl Cluster {
             let hosts = self.nimbuses.iter().map(|nimbus| (nimbus.host().to_owned(), nimbus.id())).collect();
             tokio::spawn(keep_nimbus(world, machine, hosts));
         }
+        let nimbuses: Vec<String> = self.nimbuses.iter().map(|nimbus| format!("{}:{PORT}", nimbus.host())).collect();
         for machine in &self.machines {
-            let (world, machine) = (self.world.clone(), machine.clone());
-            let nimbuses: Vec<String> = self.nimbuses.iter().map(|nimbus| format!("{}:{PORT}", nimbus.host())).collect();
-            tokio::spawn(keep_supervisor(world, machine, nimbuses));
+            tokio::spawn(keep_supervisor(self.world.clone(), machine.clone(), nimbuses.clone()));
         }
-        let mut users = Vec::new();
-        let ids: Vec<MachineId> = self.nimbuses.iter().map(Machine::id).collect();
+        let users = Users::new(&self.world, self.nimbuses.iter().map(Machine::id).collect());
+        let mut submitting = JoinSet::new();
         for topology in self.workload.topologies() {
-            users.push(tokio::spawn(submit(self.world.clone(), ids.clone(), topology.clone())));
+            let (users, topology) = (users.clone(), topology.clone());
+            submitting.spawn(async move { users.submit(topology).await });
         }
-        let end = self.world.log().began() + self.config.length;
+        let faults = Faults::new(&self.world, &self.nimbuses, &self.machines, users.clone());
         let stop = self.world.log().began() + self.config.length * 6 / 10;
-        self.watch_until(stop).await;
+        if self.config.faults {
+            let mut faulting = JoinSet::new();
+            faulting.spawn(faults.clone().run(self.world.random()));
+            self.watch_until(stop).await;
+            faulting.shutdown().await;
+            faults.heal();
+        } else {
+            self.watch_until(stop).await;
+        }
         self.world.hear(Observation::FaultsStop);
         self.workload.faults_on(false);
-        self.watch_until(stop + (end - stop) / 3).await;
+        let mut settling = JoinSet::new();
+        let wishes = faults.clone();
+        settling.spawn(async move { wishes.users_settle(SETTLE / 2).await });
+        self.watch_until(stop + SETTLE / 4).await;
         self.workload.close_sources();
         self.world.note(format_args!("sources are closed"));
-        let mut submitted = BTreeMap::new();
-        for (user, topology) in users.into_iter().zip(self.workload.topologies()) {
-            if user.is_finished() && let Ok(id) = user.await {
-                submitted.insert(id, topology.clone());
-            } else {
-                self.world.violated("submission", format!("{} was not taken in all the time", topology.name()));
-            }
+        let end = stop + SETTLE;
+        let mut settled_for = 0;
+        while Instant::now() < end && settled_for < QUIET_SECONDS && !self.world.is_violated() {
+            self.watch_until(Instant::now() + Duration::from_secs(1)).await;
+            while submitting.try_join_next().is_some() {}
+            while settling.try_join_next().is_some() {}
+            let is_settled = submitting.is_empty() && settling.is_empty() && self.is_settled(&users);
+            settled_for = if is_settled { settled_for + 1 } else { 0 };
         }
-        while Instant::now() < end && !self.world.is_violated() {
-            sleep(Duration::from_secs(1)).await;
-            if self.is_settled(&submitted) {
-                break;
-            }
-        }
-        let settled = self.settled(&submitted);
-        self.world.note(format_args!("at the end: {settled:?}"));
+        let settled = self.settled(&users);
+        self.world.note(format_args!("at the end: {}", in_short(&settled)));
         if !self.world.is_violated() {
+            if !submitting.is_empty() {
+                self.world.violated("users", "a submission was not taken in all the time".to_owned());
+            }
             self.world.finish(&settled);
         }
+        let lasted = self.world.log().at();
         self.end();
         Outcome {
             log: self.world.log().text(),
             violations: self.world.violations(),
             counts: self.world.counts(),
             polls: self.world.polls().so_far(),
-            faults: BTreeMap::new(),
-            lasted: self.world.log().at(),
+            faults: faults.tally(),
+            lasted,
         }
     }
 
@@ -213,25 +240,28 @@ impl Cluster {
         }
     }
 
-    fn is_settled(&self, submitted: &BTreeMap<TopologyId, SubmittedTopology>) -> bool {
-        let settled = self.settled(submitted);
-        settled.running.values().all(|running| {
+    fn is_settled(&self, users: &Users) -> bool {
+        let settled = self.settled(users);
+        let is_quiet = |running: &Running| {
             running.workers.len() == running.workers_wanted && running.pending == 0 && running.queued == 0
-        })
+        };
+        let plans = settled.records.iter().filter(|path| path.ends_with("/head")).count();
+        plans == settled.running.len() && settled.running.values().all(is_quiet)
     }
 
-    fn settled(&self, submitted: &BTreeMap<TopologyId, SubmittedTopology>) -> Settled {
+    fn settled(&self, users: &Users) -> Settled {
         let values = self.world.cluster_state().values();
         let mut settled = Settled { records: values.keys().cloned().collect(), ..Settled::default() };
-        for (id, topology) in submitted {
-            let plan = values.get(&format!("plans/{id}/head"));
-            let plan = plan.and_then(|head| serde_json::from_slice::<cluster_state::records::PlanHead>(head).ok());
+        for id in users.topologies() {
+            let head = values.get(paths::plan_head(&id).as_str());
+            let head = head.and_then(|head| serde_json::from_slice::<PlanHead>(head).ok());
             let running = Running {
-                plan: plan.map(|head| head.version).unwrap_or_default(),
-                workers_wanted: usize::from(topology.workers()),
+                plan: head.as_ref().map(|head| head.version).unwrap_or_default(),
+                // Without a plan it is missing all it should have.
+                workers_wanted: head.map_or(usize::MAX, |head| usize::from(head.workers)),
                 ..Running::default()
             };
-            settled.running.insert(id.clone(), running);
+            settled.running.insert(id, running);
         }
         for machine in &self.machines {
             let id = machine.supervisor_id();
@@ -246,42 +276,31 @@ impl Cluster {
                 }
             }
             settled.folders.insert(id.clone(), machine.worker_folders());
-            settled.blobs.insert(id.to_string(), machine.blobs("supervisor"));
+            for blob in machine.blobs("supervisor") {
+                settled.blobs.entry(blob).or_default().insert(id.to_string());
+            }
             settled.daemons.extend(machine.daemon().map(|_| id.to_string()));
         }
         for nimbus in &self.nimbuses {
             let id = nimbus.nimbus_id().to_string();
-            settled.blobs.insert(id.clone(), nimbus.blobs("nimbus"));
+            for blob in nimbus.blobs("nimbus") {
+                settled.blobs.entry(blob).or_default().insert(id.clone());
+            }
             settled.daemons.extend(nimbus.daemon().map(|_| id));
         }
         settled
     }
 }
 
-/// Submits a topology until that is answered well.
-async fn submit(world: World, nimbuses: Vec<MachineId>, topology: SubmittedTopology) -> TopologyId {
-    sleep(world.random_ms(500..5000)).await;
-    let executable = executable_of(&topology);
-    let graph = topology.shape().graph;
-    let submission = Submission {
-        name: topology.name().clone(),
-        owner: Some("ada".to_owned()),
-        described: Described { build: Build::own(), graph },
-        executable: hash_of(&executable),
-        files: BTreeMap::new(),
-        arguments: Vec::new(),
-    };
-    loop {
-        match world.nimbuses().submit(USER, &nimbuses, std::slice::from_ref(&executable), &submission).await {
-            Ok(submitted) => {
-                let (topology, effects) = (submitted.id.clone(), topology.effects());
-                world.hear(Observation::Submitted { topology, effects });
-                return submitted.id;
-            }
-            Err(why) => world.note(format_args!("{} is not taken: {why}", topology.name())),
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
+/// What is left, for the log.
+fn in_short(settled: &Settled) -> String {
+    let Settled { running, records, blobs, folders, daemons, processes } = settled;
+    let running = running.iter().map(|(id, Running { plan, workers_wanted, workers, pending, queued })| {
+        let ready: Vec<String> = workers.iter().map(|(worker, (life, _))| format!("{worker} ({life})")).collect();
+        format!("{id} plan {plan}: {workers_wanted} wanted, ready {ready:?}, {pending} pending, {queued} queued")
+    });
+    let running: Vec<String> = running.collect();
+    format!("{running:#?}\nrecords {records:#?}\nblobs {blobs:#?}\nfolders {folders:#?}\ndaemons {daemons:?}\nprocesses {processes:#?}")
 }
 
 /// Keeps a Nimbus running on its machine, as the system's service manager does.

@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cluster_state::paths;
+use cluster_state::records::NameTaken;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
+use serde::Deserialize;
+use worker_api::ids::{TopologyId, TopologyName};
 
 use crate::log::Log;
 use crate::network::{MachineId, Network};
@@ -186,6 +190,30 @@ impl World {
         executables.values().find(|topology| executable_of(topology) == content).cloned()
     }
 
+    /// Whether this Nimbus leads, by the record.
+    pub fn leads(&self, nimbus: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Leader {
+            nimbus: String,
+        }
+        let values = self.cluster_state().values();
+        let leader = values.get("leader").and_then(|record| serde_json::from_slice::<Leader>(record).ok());
+        leader.is_some_and(|leader| leader.nimbus == nimbus)
+    }
+
+    /// Whether there is a record of this topology.
+    pub fn is_recorded(&self, id: &TopologyId) -> bool {
+        self.cluster_state().values().contains_key(paths::topology(id).as_str())
+    }
+
+    /// Which topology has a name, by the records.
+    pub fn topology_called(&self, name: &TopologyName) -> Option<TopologyId> {
+        let values = self.cluster_state().values();
+        let taken = values.get(paths::name(name).as_str())?;
+        let NameTaken { topology, .. } = serde_json::from_slice(taken).ok()?;
+        Some(topology)
+    }
+
     /// These judge what happens from now on.
     pub fn judged_by(&self, invariants: Vec<Box<dyn Invariant + Send>>) {
         lock(&self.0.judges).invariants = invariants;
@@ -277,7 +305,9 @@ impl World {
             }
             Observation::Recorded { writer, path, value } => match value {
                 Some(value) => {
-                    line(format_args!("{writer} wrote {path}: {}", String::from_utf8_lossy(value)));
+                    let text = String::from_utf8_lossy(value);
+                    let words: Vec<&str> = text.split_whitespace().collect();
+                    line(format_args!("{writer} wrote {path}: {}", words.join(" ")));
                 }
                 None => line(format_args!("{writer} removed {path}")),
             },
