@@ -214,7 +214,7 @@ fn next_of_rebalance(
         (Event::AllEnded, Switching) if goes_on => afterwards(Some(Status::INPUT_FINISHED.to_owned())),
         (Event::Fatal(fatal), Switching) if goes_on => afterwards(Some(fatal_reason(fatal))),
         (Event::Drained, Draining) => switching(),
-        (Event::Tick, Draining) if *deadline_ms <= now_ms => switching(),
+        (Event::Tick, Draining) if *deadline_ms <= now_ms || mutations::on(Mutation::DrainCutShort) => switching(),
         (Event::Tick, Draining) if is_too_far(*deadline_ms, *wait_ms, now_ms) => {
             status(draining(*wait_ms, now_ms, holds, to.clone(), inactive.clone(), by_itself.clone()))
         }

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod network;
 pub mod nimbuses;
 pub mod oracle;
+pub mod own;
 pub mod process;
 pub mod run;
 pub mod store;

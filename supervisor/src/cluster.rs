@@ -75,10 +75,6 @@ impl Follower {
                 _ => {}
             }
             failing = failed.is_some();
-            if mutations::on(Mutation::WatchMissed) {
-                topologies = self.board.watch(&paths::topologies());
-                plans = self.board.watch(&paths::plans());
-            }
             let again = async {
                 match failed {
                     Some(_) => tokio::time::sleep(AGAIN).await,

@@ -59,6 +59,7 @@ impl Followed {
     pub(crate) fn spouts(&self) -> Spouts {
         match self.topology.status {
             Status::Active if self.topology.started => Spouts::Active,
+            Status::Active if mutations::on(Mutation::SpoutsActivatedTooEarly) => Spouts::Active,
             Status::Active | Status::Inactive { .. } | Status::Rebalancing { .. } | Status::Killed { .. } => {
                 Spouts::Inactive
             }

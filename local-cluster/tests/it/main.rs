@@ -7,6 +7,7 @@ mod acking;
 mod async_bolts;
 mod backpressure;
 mod bounded;
+mod bugs;
 mod chaos;
 mod counts;
 mod finish;

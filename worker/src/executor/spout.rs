@@ -286,6 +286,12 @@ impl SpoutExecutor {
             return Ok(false);
         }
         self.core.stats.doing(Doing::Executing, now_us);
+        if mutations::on(Mutation::EdgeByEdge)
+            && let Some(pending) = &mut it.pending
+        {
+            // Who has got the tuples of the last call has run meanwhile.
+            pending.add_late();
+        }
         let mut opener = it.pending.as_mut().map(|pending| Opener { pending, now_us });
         let ledger = opener.as_mut().map(|opener| opener as &mut dyn OpenRoots);
         let asked = it.spout.next(room, ledger, &mut self.core.turn());
@@ -321,13 +327,6 @@ impl SpoutExecutor {
         let task = self.tasks[slot].task;
         self.core.note(format_args!("task {task} opens {roots} roots"));
         self.hand_on(slot, !more, now_us).await?;
-        if mutations::on(Mutation::EdgeByEdge)
-            && let Some(pending) = &mut self.tasks[slot].pending
-        {
-            // Who has got the first tuple of a root runs before the others' edges are in its word.
-            tokio::task::yield_now().await;
-            pending.add_late();
-        }
         self.pull(slot).await?;
         self.end_if_settled(slot).await?;
         stop

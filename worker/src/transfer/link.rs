@@ -387,6 +387,7 @@ impl Link {
     /// Queues acks; those about one root that wait together are merged.
     pub fn acks(&mut self, acks: impl IntoIterator<Item = AckRecord>) {
         for ack in acks {
+            // For data it is the executor that waits for room. Nobody does so for an ack: one that finds none never goes.
             if !mutations::on(Mutation::AckWaitsForCredit) || self.permits.take_for_ack() {
                 self.outbox.ack(ack);
             }
