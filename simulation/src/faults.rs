@@ -472,4 +472,3 @@ fn span(random: &mut ChaCha8Rng) -> Duration {
     };
     Duration::from_millis(ms)
 }
-

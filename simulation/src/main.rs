@@ -30,6 +30,7 @@ struct Options {
     seeds: u64,
     first: u64,
     minutes: u64,
+    nimbuses: Option<u16>,
     threads: u64,
     mutation: Option<Mutation>,
     /// Where the log of the one seed goes.
@@ -53,6 +54,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         seeds: 1,
         first: 1,
         minutes: 5,
+        nimbuses: None,
         threads: 1,
         mutation: None,
         log: None,
@@ -65,6 +67,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--seeds" => options.seeds = number()?,
             "--seed" => options.first = number()?,
             "--minutes" => options.minutes = number()?.max(1),
+            "--nimbuses" => options.nimbuses = Some(u16::try_from(number()?).unwrap_or(u16::MAX).clamp(1, 99)),
             "--threads" => options.threads = number()?.max(1),
             "--mutation" => options.mutation = Some(mutation(&value)?),
             "--log" => options.log = Some(PathBuf::from(value)),
@@ -114,7 +117,8 @@ fn simulate(options: &Options) -> ExitCode {
                         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
                         running.insert(thread, (seed, now(), log));
                     };
-                    let config = Config::of(seed, Duration::from_secs(60 * options.minutes));
+                    let mut config = Config::of(seed, Duration::from_secs(60 * options.minutes));
+                    config.nimbuses = options.nimbuses.unwrap_or(config.nimbuses);
                     let outcome = run_watched(&config, |log| note(Some(log)));
                     if done.send((seed, outcome)).is_err() {
                         break;

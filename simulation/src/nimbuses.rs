@@ -65,14 +65,22 @@ impl Nimbuses {
     }
 
     /// Asks one of them.
-    async fn ask<T, W>(&self, from: MachineId, to: MachineId, work: impl FnOnce(Api) -> W + Send + 'static) -> Result<T, String>
+    async fn ask<T, W>(
+        &self,
+        from: MachineId,
+        to: MachineId,
+        work: impl FnOnce(Api) -> W + Send + 'static,
+    ) -> Result<T, String>
     where
         T: Send + 'static,
         W: Future<Output = T> + Send + 'static,
     {
         let running = self.running.clone();
         let call = self.network.call(from, (to, PORT), move |server: crate::process::Process| async move {
-            let found = lock(&running).get(&to).filter(|running| running.process == server.number()).map(|running| running.api.clone());
+            let found = lock(&running)
+                .get(&to)
+                .filter(|running| running.process == server.number())
+                .map(|running| running.api.clone());
             match found {
                 Some(api) => Ok(work(api).await),
                 // It has its port, and does not answer yet.
@@ -86,7 +94,7 @@ impl Nimbuses {
         }
     }
 
-    /// Asks these in turn, until one answers that does not send us to another.
+    /// Asks these in turn, until one answers that does not send us to another; who does not have it is no answer either.
     async fn ask_all<T, W>(
         &self,
         from: MachineId,
@@ -101,7 +109,7 @@ impl Nimbuses {
         for nimbus in all {
             match self.ask(from, *nimbus, work.clone()).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) if failure.kind.status() != 503 => return Err(failure.to_string()),
+                Ok(Err(failure)) if ![404, 503].contains(&failure.kind.status()) => return Err(failure.to_string()),
                 Ok(Err(failure)) => tried.push(failure.to_string()),
                 Err(why) => tried.push(why),
             }
@@ -246,13 +254,7 @@ impl Nimbuses {
     ///
     /// # Errors
     /// As [`Nimbuses::command`].
-    pub async fn drain(
-        &self,
-        from: MachineId,
-        all: &[MachineId],
-        host: &str,
-        is_drained: bool,
-    ) -> Result<(), String> {
+    pub async fn drain(&self, from: MachineId, all: &[MachineId], host: &str, is_drained: bool) -> Result<(), String> {
         let host = host.to_owned();
         let drain = move |api: Api| {
             let host = host.clone();

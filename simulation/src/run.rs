@@ -100,24 +100,26 @@ pub fn run(config: &Config) -> Outcome {
 /// # Panics
 /// As [`run`].
 pub fn run_watched(config: &Config, watch: impl FnOnce(Log)) -> Outcome {
-    run_with(config, watch, |world| Workload::of(world.random(), world.ear()))
+    run_with(config, |world| {
+        watch(world.log().clone());
+        Workload::of(world.random(), world.ear())
+    })
 }
 
 /// Runs a user's own topology, in place of those that the seed draws.
 ///
 /// # Panics
-/// As [`run`].
+/// If there is a runtime in this thread already.
 pub fn run_own(config: &Config, topology: SubmittedTopology) -> Outcome {
-    run_with(config, |_| {}, |world| Workload::of_own(topology, world.ear()))
+    run_with(config, |world| Workload::of_own(topology, world.ear()))
 }
 
-fn run_with(config: &Config, watch: impl FnOnce(Log), workload: impl FnOnce(&World) -> Workload) -> Outcome {
+fn run_with(config: &Config, workload: impl FnOnce(&World) -> Workload) -> Outcome {
     log::note_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread needs nothing that could be missing");
     let outcome = runtime.block_on(async {
         let world = World::new(config.seed, config.most_polls);
-        watch(world.log().clone());
         let words = Words { log: world.log().clone(), most: tracing::Level::INFO };
         let words = tracing::Dispatch::new(words);
         let _words = tracing::dispatcher::set_default(&words);
@@ -147,7 +149,8 @@ impl Cluster {
         let nimbuses = (1..=config.nimbuses).map(|number| named(number, format!("nimbus-{number}"), Vec::new()));
         let nimbuses = nimbuses.collect();
         let slots: Vec<Port> = (0..config.slots).map(|slot| Port(6700 + slot)).collect();
-        let machines = (1..=config.machines).map(|number| named(100 + number, format!("machine-{number}"), slots.clone()));
+        let machines =
+            (1..=config.machines).map(|number| named(100 + number, format!("machine-{number}"), slots.clone()));
         let machines = machines.collect();
         for topology in workload.topologies() {
             world.install(topology.clone());
@@ -276,16 +279,12 @@ impl Cluster {
                 }
             }
             settled.folders.insert(id.clone(), machine.worker_folders());
-            for blob in machine.blobs("supervisor") {
-                settled.blobs.entry(blob).or_default().insert(id.to_string());
-            }
+            settled.blobs.insert(id.to_string(), machine.blobs("supervisor"));
             settled.daemons.extend(machine.daemon().map(|_| id.to_string()));
         }
         for nimbus in &self.nimbuses {
             let id = nimbus.nimbus_id().to_string();
-            for blob in nimbus.blobs("nimbus") {
-                settled.blobs.entry(blob).or_default().insert(id.clone());
-            }
+            settled.blobs.insert(id.clone(), nimbus.blobs("nimbus"));
             settled.daemons.extend(nimbus.daemon().map(|_| id));
         }
         settled
@@ -300,7 +299,9 @@ fn in_short(settled: &Settled) -> String {
         format!("{id} plan {plan}: {workers_wanted} wanted, ready {ready:?}, {pending} pending, {queued} queued")
     });
     let running: Vec<String> = running.collect();
-    format!("{running:#?}\nrecords {records:#?}\nblobs {blobs:#?}\nfolders {folders:#?}\ndaemons {daemons:?}\nprocesses {processes:#?}")
+    format!(
+        "{running:#?}\nrecords {records:#?}\nblobs {blobs:#?}\nfolders {folders:#?}\ndaemons {daemons:?}\nprocesses {processes:#?}"
+    )
 }
 
 /// Keeps a Nimbus running on its machine, as the system's service manager does.
@@ -400,4 +401,3 @@ fn has_ended(world: &World, process: u64) {
         world.cluster_state().lose(process);
     });
 }
-

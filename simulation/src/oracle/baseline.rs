@@ -48,7 +48,7 @@ impl Baseline {
         let needed: BTreeSet<&String> = others.collect();
         let own = self.blobs.get(id).into_iter().flatten();
         for blob in own.filter(|blob| !needed.contains(blob)) {
-            if let Some(who) = settled.blobs.get(blob).and_then(BTreeSet::first) {
+            if let Some((who, _)) = settled.blobs.iter().find(|(_, blobs)| blobs.contains(blob)) {
                 return bad(format!("{id} was killed, and its blob {blob} is left on {who}"));
             }
         }
@@ -58,8 +58,8 @@ impl Baseline {
     /// What a living topology needs is there.
     fn has_blobs(&self, id: &TopologyId, settled: &Settled) -> Result<(), Violation> {
         for blob in self.blobs.get(id).into_iter().flatten() {
-            let who = settled.blobs.get(blob);
-            if !who.is_some_and(|who| who.iter().any(|who| self.nimbuses.contains(who))) {
+            let has = |(who, blobs): (&String, &BTreeSet<String>)| self.nimbuses.contains(who) && blobs.contains(blob);
+            if !settled.blobs.iter().any(has) {
                 return bad(format!("no Nimbus has blob {blob} of {id}"));
             }
         }
@@ -136,7 +136,7 @@ mod tests {
             BTreeMap::from([(machine(), BTreeSet::from([(topology(), worker_api::ids::WorkerIndex(0), life(1, 1))]))]);
         let left = Settled { processes, ..Settled::default() };
         assert_eq!(seen(&left), ["words-1-1 was killed, and worker 0 (incarnation 1 of plan 1) runs on m1"]);
-        let blobs = BTreeMap::from([(hash('e').to_string(), BTreeSet::from(["n1".to_owned()]))]);
+        let blobs = BTreeMap::from([("n1".to_owned(), BTreeSet::from([hash('e').to_string()]))]);
         let left = Settled { blobs, ..Settled::default() };
         assert_eq!(seen(&left), [format!("words-1-1 was killed, and its blob {} is left on n1", hash('e'))]);
     }
@@ -145,9 +145,9 @@ mod tests {
     fn blobs_of_living_topologies_are_on_a_nimbus() {
         let seen = [record(true, ACTIVE), recorded("nimbuses/n1", "{}")];
         let with = |who: &str| {
-            let have = |letter| (hash(letter).to_string(), BTreeSet::from([who.to_owned()]));
-            let settled =
-                Settled { blobs: ['e', 'f'].map(have).into(), daemons: ["n1".to_owned()].into(), ..running() };
+            let blobs = BTreeSet::from(['e', 'f'].map(|letter| hash(letter).to_string()));
+            let blobs = [(who.to_owned(), blobs)].into();
+            let settled = Settled { blobs, daemons: ["n1".to_owned()].into(), ..running() };
             heard(&mut Baseline::default(), &seen, &settled)
         };
         assert_eq!(with("n1"), [] as [String; 0]);

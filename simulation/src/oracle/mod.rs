@@ -191,7 +191,7 @@ pub struct Settled {
     pub running: BTreeMap<TopologyId, Running>,
     /// All paths of the cluster state that are left.
     pub records: BTreeSet<String>,
-    /// Blobs on the disks of Nimbuses and machines, by their hashes: who has them.
+    /// Blobs on the disks of Nimbuses and machines, by who has them.
     pub blobs: BTreeMap<String, BTreeSet<String>>,
     /// Folders and files of workers on machines.
     pub folders: BTreeMap<SupervisorId, BTreeSet<String>>,
