@@ -2,5 +2,8 @@
 //!
 //! Not here: the whole cluster (`simulation::run`). Invariant: nothing waits for a time to pass but on a paused clock.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod local;
 mod world;
