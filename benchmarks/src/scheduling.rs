@@ -100,6 +100,7 @@ fn cluster() -> Result<(BTreeMap<SupervisorId, Machine>, Vec<TopologyDetails>)> 
             workers: WORKERS,
             components: vec![Component { first_task: TaskId(1), tasks: EXECUTORS, executors: EXECUTORS }],
             leaving: false,
+            ended: false,
             anew: false,
             plan: None,
             failing: BTreeMap::new(),

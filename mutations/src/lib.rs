@@ -1,7 +1,7 @@
 //! Real bugs, to be switched on by the tests that must find them: what proves that the simulation's oracle sees.
 //!
-//! Where a bug would stand, the code asks [`on`]. Without the feature `switch`, which only tests of the simulation set, the
-//! answer is a constant and the compiler removes the bug.
+//! Where a bug would stand, the code asks [`on`]. Without the feature `switch`, which only tests set, the answer is a
+//! constant and the compiler removes the bug.
 //!
 //! Not here: the table of how soon each is found (`simulation`). Invariant: at most one is on, in one thread.
 #![forbid(unsafe_code)]

@@ -1,14 +1,15 @@
-//! Asks Nimbus: one HTTP request on a connection of its own, at the first of the seeds that answers.
+//! Asks Nimbus: one HTTP request on a connection of its own, at the first of the seeds that answers for the leader, or at
+//! the leader that a seed names.
 //!
-//! Not here: what is asked (the other modules). Invariant: every wait is bounded; what goes wrong says which addresses were
-//! tried and what each of them did.
+//! Not here: what is asked (the other modules). Invariants: every wait is bounded; what goes wrong says which addresses were
+//! tried and what each of them did; a submission that somebody may have taken is not sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -33,12 +34,18 @@ use crate::topology::{Topology, TopologySummary};
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long a reply may take to begin, and each piece of a long one to come.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long the reply to a submission may take to begin: Nimbus may wait for copies of its blobs.
+pub const SUBMITTED: Duration = Duration::from_secs(600);
 /// Longest JSON reply.
 const REPLY_BYTES: usize = 256 << 20;
 /// Bytes of a blob that go in one request.
 pub const UPLOAD_BYTES: usize = 4 << 20;
 /// Header with the number of [`API_FORMAT`].
 pub const API_HEADER: &str = "storm-api";
+/// Header of a request that one Nimbus passes on to another: it is not passed on again.
+pub const PASSED_ON: &str = "storm-passed-on";
+/// Header of a refusal that says where the leader is: `host:port`.
+pub const LEADER: &str = "storm-leader";
 /// Header with the position that an upload goes on at.
 pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// Header with the length of the whole blob.
@@ -55,7 +62,7 @@ pub struct Client {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answered.
-    #[error("cannot reach Nimbus at {}; start one by `storm nimbus`, or name where it is by `-c nimbus.seeds='[\"HOST\"]'`", tried(.0))]
+    #[error("cannot reach Nimbus at {}; start one by `storm nimbus`, or name where it is by `-c nimbus.seeds='[\"HOST\"]'`", told(.0))]
     Unreachable(Vec<(String, String)>),
     /// It said no.
     #[error(transparent)]
@@ -73,7 +80,7 @@ pub enum ClientError {
     File(String),
 }
 
-fn tried(addresses: &[(String, String)]) -> String {
+fn told(addresses: &[(String, String)]) -> String {
     let tried: Vec<String> = addresses.iter().map(|(address, why)| format!("{address} ({why})")).collect();
     tried.join(", ")
 }
@@ -122,7 +129,10 @@ impl Client {
     /// # Errors
     /// Any.
     pub async fn submit(&self, submission: &Submission) -> Result<Submitted, ClientError> {
-        self.post("/v1/topologies", submission).await
+        let body = serde_json::to_vec(submission).map_err(|error| ClientError::File(error.to_string()))?;
+        let request = request(Method::POST, "/v1/topologies", body.into());
+        let (address, response) = self.ask(request, Ask::Once).await?;
+        parse(address.clone(), &whole(address, response).await?)
     }
 
     /// `POST /v1/topologies/ID/activate`.
@@ -207,7 +217,7 @@ impl Client {
     /// Any.
     pub async fn blob_state(&self, hash: &BlobHash) -> Result<Option<BlobState>, ClientError> {
         let request = request(Method::HEAD, &format!("/v1/blobs/{hash}"), Bytes::new());
-        let (address, response) = self.ask(request).await?;
+        let (address, response) = self.ask(request, Ask::Leader).await?;
         let number = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
@@ -229,7 +239,7 @@ impl Client {
         let mut request = request(Method::PUT, &format!("/v1/blobs/{hash}"), piece);
         request.headers_mut().insert(UPLOAD_OFFSET, offset.into());
         request.headers_mut().insert(UPLOAD_LENGTH, length.into());
-        let (address, response) = self.ask(request).await?;
+        let (address, response) = self.ask(request, Ask::Leader).await?;
         whole(address, response).await.map(drop)
     }
 
@@ -248,7 +258,7 @@ impl Client {
         if offset > 0 {
             request.headers_mut().insert(RANGE, range(offset)?);
         }
-        let (address, response) = self.ask(request).await?;
+        let (address, response) = self.ask(request, Ask::WhoHasIt).await?;
         if !response.status().is_success() {
             return whole(address, response).await.map(|_| 0);
         }
@@ -261,14 +271,15 @@ impl Client {
         Ok(written)
     }
 
-    /// A piece of a blob: at most [`UPLOAD_BYTES`] from `from` on, and the length of the whole. The caller checks the hash.
+    /// A piece of a blob that the Nimbus which is asked has itself: at most [`UPLOAD_BYTES`] from `from` on, and the length of the whole. The caller checks the hash.
     ///
     /// # Errors
     /// Any; also if the blob has no byte at `from`.
     pub async fn piece(&self, hash: &BlobHash, from: u64) -> Result<(Bytes, u64), ClientError> {
         let mut request = request(Method::GET, &format!("/v1/blobs/{hash}"), Bytes::new());
         request.headers_mut().insert(RANGE, range(from)?);
-        let (address, response) = self.ask(request).await?;
+        request.headers_mut().insert(PASSED_ON, 1.into());
+        let (address, response) = self.ask(request, Ask::WhoHasIt).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return whole(address.clone(), response)
                 .await
@@ -296,31 +307,104 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let (address, response) = self.ask(request(Method::GET, path, Bytes::new())).await?;
+        let (address, response) = self.ask(request(Method::GET, path, Bytes::new()), Ask::Leader).await?;
         parse(address.clone(), &whole(address, response).await?)
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::File(error.to_string()))?;
-        let (address, response) = self.ask(request(Method::POST, path, body.into())).await?;
+        let (address, response) = self.ask(request(Method::POST, path, body.into()), Ask::Leader).await?;
         parse(address.clone(), &whole(address, response).await?)
     }
 
-    /// Asks the seeds in turn, until one answers that does not send us to another.
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(String, Response<Incoming>), ClientError> {
-        let mut tried = Vec::new();
-        let mut followers = None;
-        for seed in &self.seeds {
-            match one(seed, request.clone()).await {
+    /// Asks the seeds in turn, and whom they name as the leader, until one answers that does not send us on.
+    async fn ask(&self, request: Request<Full<Bytes>>, ask: Ask) -> Result<(String, Response<Incoming>), ClientError> {
+        let most = if ask == Ask::Once { SUBMITTED } else { ANSWER };
+        let mut tried: Vec<(String, String)> = Vec::new();
+        let mut refused = None;
+        let mut missing = None;
+        let mut next: VecDeque<String> = self.seeds.iter().cloned().collect();
+        while let Some(address) = next.pop_front() {
+            if tried.iter().any(|(before, _)| *before == address) {
+                continue;
+            }
+            let why = match send(&address, request.clone(), most).await {
                 Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
-                    followers = Some((seed.clone(), response));
+                    // The one that leads is asked before the seeds that are left.
+                    let leader = response.headers().get(LEADER).and_then(|leader| leader.to_str().ok());
+                    leader.into_iter().for_each(|leader| next.push_front(leader.to_owned()));
+                    match whole(address.clone(), response).await {
+                        Err(ClientError::Refused(failure)) => {
+                            let why = failure.message.clone();
+                            refused = Some(failure);
+                            why
+                        }
+                        Err(error) => error.to_string(),
+                        Ok(_) => "status 503".to_owned(),
+                    }
                 }
-                Ok(response) => return Ok((seed.clone(), response)),
-                Err(why) => tried.push((seed.clone(), why)),
+                Ok(response) if ask == Ask::WhoHasIt && response.status() == StatusCode::NOT_FOUND => {
+                    missing = Some((address.clone(), response));
+                    "it does not have it".to_owned()
+                }
+                Ok(response) => return Ok((address, response)),
+                Err(Unsent::Lost(why)) if ask == Ask::Once => {
+                    return Err(FailureKind::Unanswered
+                        .with(format!(
+                            "Nimbus at {address} was sent the submission and did not answer ({why}): whether it was \
+                             stored is shown by `storm list`"
+                        ))
+                        .into());
+                }
+                Err(Unsent::NotSent(why) | Unsent::Lost(why)) => why,
+            };
+            tried.push((address, why));
+        }
+        match (missing, refused) {
+            (Some(missing), _) => Ok(missing),
+            (None, None) => Err(ClientError::Unreachable(tried)),
+            (None, Some(failure)) if tried.len() == 1 => Err(failure.into()),
+            (None, Some(failure)) => {
+                let message = format!("no Nimbus could do it; asked were {}", told(&tried));
+                Err(Failure { message, ..failure }.into())
             }
         }
-        followers.ok_or(ClientError::Unreachable(tried))
     }
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// The leader, by whichever seed; what is lost on the way is sent again.
+    Leader,
+    /// The leader; what may have been taken is not sent again.
+    Once,
+    /// Any that has it: where it is not found, the next one is asked.
+    WhoHasIt,
+}
+
+/// Sends a request on to the Nimbus at `address`, `host:port`, marked so that it is not passed on again; its reply, as it comes. A
+/// reply may take `most` to begin.
+///
+/// # Errors
+/// Why there is none.
+pub async fn pass_on<B>(address: &str, mut request: Request<B>, most: Duration) -> Result<Response<Incoming>, Unsent>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    request.headers_mut().insert(PASSED_ON, 1.into());
+    send(address, request, most).await
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// There was no connection: nobody has seen it.
+    #[error("{0}")]
+    NotSent(String),
+    /// It may have been taken.
+    #[error("{0}")]
+    Lost(String),
 }
 
 fn garbled(address: String, why: impl Into<String>) -> ClientError {
@@ -371,22 +455,27 @@ fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
     request
 }
 
-async fn one(address: &str, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
-    let host = address.parse().map_err(|_| "no host and port".to_owned())?;
+/// Sends a request on a connection of its own; its reply may take `most` to begin.
+async fn send<B>(address: &str, mut request: Request<B>, most: Duration) -> Result<Response<Incoming>, Unsent>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let not_sent = |why: &dyn std::fmt::Display| Unsent::NotSent(why.to_string());
+    let host = address.parse().map_err(|_| not_sent(&"no host and port"))?;
     request.headers_mut().insert(HOST, host);
     let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err(format!("no connection within {} s", CONNECT.as_secs())),
+        Ok(Err(error)) => return Err(not_sent(&error)),
+        Err(_) => return Err(not_sent(&format!("no connection within {} s", CONNECT.as_secs()))),
     };
     let _ = stream.set_nodelay(true);
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| not_sent(&error))?;
     // Drives the exchange; ends with it, or when its halves are dropped.
     tokio::spawn(connection);
-    match timeout(ANSWER, sender.send_request(request)).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+    match timeout(most, sender.send_request(request)).await {
+        Ok(answer) => answer.map_err(|error| Unsent::Lost(error.to_string())),
+        Err(_) => Err(Unsent::Lost(format!("no answer within {} s", most.as_secs()))),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum FailureKind {
     NotLeader,
     /// 503: the cluster state is away.
     NoClusterState,
+    /// 504: it was sent on, and no answer came: whether it was done is not known.
+    Unanswered,
     /// 507: the disk is full.
     NoSpace,
     /// 500: a fault of ours.
@@ -55,6 +57,7 @@ impl FailureKind {
             TooLarge => 413,
             InvalidTopology | CorruptBlob => 422,
             NotLeader | NoClusterState => 503,
+            Unanswered => 504,
             NoSpace => 507,
             Internal => 500,
         }

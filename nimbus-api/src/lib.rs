@@ -12,6 +12,7 @@
 //! | `POST /v1/supervisors/HOST/drain`, `/undrain` | → list of [`Machine`](cluster::MachineSummary) of that host or id | CLI |
 //! | `GET /v1/blobs` | → list of [`Blob`](submission::Blob) | CLI |
 //! | `HEAD /v1/blobs/HASH` | → length in `content-length`; `upload-offset` if it is not complete | CLI |
+//! | `POST /v1/blobs/held` | list of hashes → those that this Nimbus itself has | Nimbuses |
 //! | `PUT /v1/blobs/HASH` with `upload-offset` and `upload-length` | bytes from there on → 201 when complete and verified | CLI |
 //! | `GET /v1/blobs/HASH`, with `range: bytes=N-` | → bytes | Supervisors, CLI |
 //! | `POST /v1/supervisors/ID/report` | [`MachineReport`](machine::MachineReport) → [`MachineAnswer`](machine::MachineAnswer) | Supervisors, each second |
@@ -21,7 +22,8 @@
 //! of 4xx or 5xx.
 //!
 //! Any Nimbus answers. One that does not lead passes what it is asked on to the leader, once (header `storm-passed-on`), and
-//! serves blobs itself; with no leader in sight it refuses with the reason.
+//! serves blobs itself; if the leader does not answer, it shows what the records say, and refuses all else with the reason and
+//! the leader's address (header `storm-leader`).
 //!
 //! Not here: answering (`nimbus`). Invariant: a route is spelled in [`client`] and in Nimbus's server, and nowhere else.
 

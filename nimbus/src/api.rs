@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cluster_state::records::Leader;
 use futures_util::Stream;
 use nimbus_api::cluster::{Cluster, MachineSummary};
 use nimbus_api::failure::{Failure, FailureKind};
@@ -15,7 +16,7 @@ use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Blob, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use worker_api::answer::Answer;
 use worker_api::check_format;
 use worker_api::ids::BlobHash;
@@ -31,6 +32,7 @@ pub struct Api {
     blobs: Arc<Blobs>,
     /// As it may be shown.
     configuration: Arc<BTreeMap<String, Value>>,
+    leader: watch::Receiver<Option<Leader>>,
 }
 
 impl Api {
@@ -38,8 +40,9 @@ impl Api {
         requests: mpsc::Sender<Request>,
         blobs: Arc<Blobs>,
         configuration: Arc<BTreeMap<String, Value>>,
+        leader: watch::Receiver<Option<Leader>>,
     ) -> Self {
-        Api { requests, blobs, configuration }
+        Api { requests, blobs, configuration, leader }
     }
 
     /// The cluster at a glance.
@@ -48,6 +51,27 @@ impl Api {
     /// If another Nimbus leads.
     pub async fn cluster(&self) -> Result<Cluster, Failure> {
         self.ask(Request::Cluster).await
+    }
+
+    /// The Nimbus that this one follows; `None` if it leads, or knows of no leader.
+    pub fn leader(&self) -> Option<Leader> {
+        self.leader.borrow().clone()
+    }
+
+    /// The cluster by the records alone, without what machines report: for when the leader does not answer, which `why` says.
+    ///
+    /// # Errors
+    /// If this Nimbus has not read the records.
+    pub async fn cluster_by_records(&self, why: String) -> Result<Cluster, Failure> {
+        self.ask(|reply| Request::ClusterByRecords(why, reply)).await
+    }
+
+    /// One topology, by name or id, by the records alone.
+    ///
+    /// # Errors
+    /// If there is none, or this Nimbus has not read the records.
+    pub async fn topology_by_records(&self, name_or_id: &str) -> Result<Box<Topology>, Failure> {
+        self.ask(|reply| Request::TopologyByRecords(name_or_id.to_owned(), reply)).await
     }
 
     /// The cluster's configuration, without secrets.

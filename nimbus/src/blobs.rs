@@ -154,6 +154,19 @@ impl Blobs {
         self.look(self.part(hash)).await.ok().map(|found| Extent::Partial(found.bytes))
     }
 
+    /// How much of a blob is there; nothing is pinned by asking.
+    pub(crate) async fn extent(&self, hash: &BlobHash) -> Option<Extent> {
+        match self.complete(hash) {
+            Some(bytes) => Some(Extent::Complete(bytes)),
+            None => self.look(self.part(hash)).await.ok().map(|found| Extent::Partial(found.bytes)),
+        }
+    }
+
+    /// A pin has served: it was that of a blob which was fetched for a topology.
+    pub(crate) fn used_pin(&self, hash: &BlobHash) {
+        self.kept().drop_pin(hash);
+    }
+
     /// Finishes the parts that lie here whole: an end of this Nimbus may have come before the last step of their uploads.
     pub(crate) async fn finish_parts(self: &Arc<Self>) {
         for (hash, _) in self.parts().await {
@@ -177,7 +190,7 @@ impl Blobs {
             if !blobs.look(part.clone()).await.is_ok_and(|found| found.bytes == bytes) {
                 return;
             }
-            let finished = match blobs.digest(part).await {
+            let finished = match blobs.digest(part, bytes).await {
                 Ok(found) if found == hash => blobs.finish(&hash, bytes).await,
                 Ok(_) => {
                     blobs.kept().lacking.insert(hash.clone(), bytes);
@@ -286,7 +299,7 @@ impl Blobs {
     /// The last step of an upload: what came is compared with its hash, made to last, and named.
     async fn finish_upload(&self, hash: &BlobHash, bytes: u64) -> Result<(), Failure> {
         let part = self.part(hash);
-        let found = self.digest(part.clone()).await.map_err(|error| self.disk_failure(hash, &error))?;
+        let found = self.digest(part.clone(), bytes).await.map_err(|error| self.disk_failure(hash, &error))?;
         if found != *hash {
             self.remove(part).await;
             return Err(FailureKind::CorruptBlob.with(format!(
@@ -379,7 +392,8 @@ impl Blobs {
         if is_verified().ok_or_else(|| missing(hash))? {
             return Ok(());
         }
-        let found = match self.digest(self.path(hash)).await {
+        let bytes = self.complete(hash).ok_or_else(|| missing(hash))?;
+        let found = match self.digest(self.path(hash), bytes).await {
             Ok(found) => found,
             Err(error) => return Err(self.damaged(hash, &format!("it cannot be read: {error}")).await),
         };
@@ -435,10 +449,7 @@ impl Blobs {
     /// deleted.
     pub(crate) async fn refused(self: &Arc<Self>, named: &[BlobHash]) {
         for hash in named {
-            if let Some(complete) = self.kept().complete.get_mut(hash) {
-                complete.pins = complete.pins.saturating_sub(1);
-                complete.pinned_until_ms = complete.pinned_until_ms.filter(|_| complete.pins > 0);
-            }
+            self.kept().drop_pin(hash);
         }
         self.delete_unused().await;
     }
@@ -554,14 +565,15 @@ impl Blobs {
         }
     }
 
-    /// The hash of a file's bytes.
-    async fn digest(&self, path: PathBuf) -> io::Result<BlobHash> {
+    /// The hash of a file's bytes, as far as it has not many more than it should.
+    async fn digest(&self, path: PathBuf, bytes: u64) -> io::Result<BlobHash> {
         let disk = Arc::clone(&self.disk);
         let hashing = self.seam.on_disk(move || {
             let (mut hasher, mut from) = (Sha256::new(), 0);
             loop {
                 let piece = disk.read_at(&path, from, READ_BYTES)?;
-                if piece.is_empty() {
+                // What is no file on a disk may never end.
+                if piece.is_empty() || from > bytes {
                     return Ok(BlobHash::of(hasher.finalize().into()));
                 }
                 hasher.update(&piece);
@@ -641,6 +653,13 @@ impl Blobs {
 }
 
 impl Kept {
+    fn drop_pin(&mut self, hash: &BlobHash) {
+        if let Some(complete) = self.complete.get_mut(hash) {
+            complete.pins = complete.pins.saturating_sub(1);
+            complete.pinned_until_ms = complete.pinned_until_ms.filter(|_| complete.pins > 0);
+        }
+    }
+
     fn is_unused(&self, hash: &BlobHash, now_ms: EpochMs) -> bool {
         let Some(complete) = self.complete.get(hash) else { return false };
         let is_pinned =

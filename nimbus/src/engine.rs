@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::peers::Peers;
-use crate::process::{Process, WAITING_REQUESTS};
+use crate::process::{Process, WAITING_REQUESTS, Ways};
 use crate::views::hidden;
 use crate::{NimbusConfig, NimbusError};
 
@@ -66,7 +66,7 @@ impl Engine {
     /// # Errors
     /// If its folder cannot be used.
     pub async fn start(parts: Parts) -> Result<Engine, NimbusError> {
-        let Parts { config, id, store, seam, disk, peers: _ } = parts;
+        let Parts { config, id, store, seam, disk, peers } = parts;
         let blobs = Blobs::open(config.folder.join("blobs"), config.upload_expiration, seam.clone(), disk).await?;
         let blobs = Arc::new(blobs);
         let clock = Clock::start(seam.clone());
@@ -80,11 +80,14 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: clock.started_ms(),
         };
+        let configuration = Arc::new(hidden(&config.configuration));
         let (requests, received_requests) = mpsc::channel(WAITING_REQUESTS);
-        let api = Api::new(requests, Arc::clone(&blobs), Arc::new(hidden(&config.configuration)));
         let (stop, stops) = oneshot::channel();
         let (ends, ended) = watch::channel(());
-        let process = Process::new(config, me, Arc::new(board), Arc::clone(&blobs), clock, seam.clone());
+        let (followed, leader) = watch::channel(None);
+        let ways = Ways { seam: seam.clone(), peers, followed };
+        let process = Process::new(config, me, Arc::new(board), Arc::clone(&blobs), clock, ways);
+        let api = Api::new(requests, Arc::clone(&blobs), configuration, leader);
         let process = seam.spawn(async move {
             process.run(received_requests, stops).await;
             drop(ends);

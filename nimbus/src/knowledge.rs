@@ -153,6 +153,12 @@ pub(crate) fn uses(record: &Topology) -> Uses {
     own.into_iter().chain(files).map(|(blob, what)| (blob.hash.clone(), what)).collect()
 }
 
+/// The blobs that a topology uses, with their lengths in bytes.
+pub(crate) fn lengths(record: &Topology) -> impl Iterator<Item = (BlobHash, u64)> {
+    let all = [&record.executable, &record.graph].into_iter().chain(record.files.values());
+    all.map(|blob| (blob.hash.clone(), blob.bytes))
+}
+
 impl KnownGraph {
     /// From a graph that was checked.
     pub(crate) fn new(graph: Graph, settings: TopologySettings) -> Self {

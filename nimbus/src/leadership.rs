@@ -88,11 +88,14 @@ async fn announce(board: &Board, me: &Nimbus) -> Result<(), ReadError> {
     }
 }
 
-/// Gives the lead back, so that another one need not wait for the session to end.
+/// Takes back that this Nimbus is there, and the lead if it is `held`, so that others need not wait for the session to end.
 ///
 /// # Errors
 /// If the cluster state does not answer.
-pub(crate) async fn resign(board: &Board, me: &Nimbus, token: &BlobHash) -> Result<(), StoreError> {
-    let change = board.change().delete(paths::lead(token)).delete(paths::leader()).delete(paths::nimbus(&me.id));
+pub(crate) async fn resign(board: &Board, me: &Nimbus, held: Option<&BlobHash>) -> Result<(), StoreError> {
+    let mut change = board.change().delete(paths::nimbus(&me.id));
+    if let Some(token) = held {
+        change = change.delete(paths::lead(token)).delete(paths::leader());
+    }
     board.commit(change).await
 }

@@ -1,6 +1,7 @@
 //! Who decides: takes submissions, turns topologies and machines into plans, and follows topologies to their end.
 //!
-//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`, `rebalance`. Around them one loop that owns all state
+//! Pure: [`scheduling`], [`lifecycle`], [`liveness`], [`statistics`], `submission`, `rebalance`,
+//! `replication`. Around them one loop that owns all state
 //! (`process`), with what the records say (`knowledge`, `publish`, `leadership`), what is heard (`observed`), blobs on disk
 //! (`blobs`), and what is asked and shown (`api`, `views`). All of that is an [`Engine`]; [`Nimbus`] adds the HTTP API
 //! (`server`), the lock of its folder (`folder`), and the way to the other Nimbuses (`peers`).
@@ -23,6 +24,7 @@ mod peers;
 mod process;
 mod publish;
 mod rebalance;
+mod replication;
 pub mod scheduling;
 mod server;
 pub mod statistics;

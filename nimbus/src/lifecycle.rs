@@ -290,6 +290,11 @@ pub fn spouts(topology: &Topology) -> Spouts {
     }
 }
 
+/// Whether it has ended, by a fatal error or its input: it can only be killed.
+pub fn has_ended(status: &Status) -> bool {
+    matches!(status, Status::Inactive { reason } if reason != DEACTIVATED)
+}
+
 /// Storm's word for its state.
 pub fn word(status: &Status) -> StatusWord {
     match status {
@@ -350,6 +355,19 @@ mod tests {
         Status::Killed { step, wait_ms, deadline_ms }
     }
 
+    /// One of a topology that had this plan when its step began.
+    fn rebalancing(step: RebalanceStep, deadline_ms: EpochMs, from: u64, inactive: Option<&str>) -> Status {
+        let inactive = inactive.map(str::to_owned);
+        let to = Rebalanced { workers: Some(4), executors: BTreeMap::new() };
+        let from = PlanVersion(from);
+        Status::Rebalancing { step, wait_ms: 9_000, deadline_ms, from, to, inactive, by_itself: None }
+    }
+
+    fn rebalance(by_itself: Option<&str>) -> Event {
+        let to = Rebalanced { workers: None, executors: [("count".to_owned(), 2)].into() };
+        Event::Rebalance { wait_ms: 5_000, to, by_itself: by_itself.map(str::to_owned) }
+    }
+
     fn fatal() -> Event {
         Event::Fatal(Fatal { component: "count".to_owned(), error: "no such table".to_owned() })
     }
@@ -372,7 +390,10 @@ mod tests {
         match status {
             Status::Active => "active".to_owned(),
             Status::Inactive { reason } => reason.clone(),
-            Status::Rebalancing { step, wait_ms, deadline_ms, .. } => format!("{step:?} {wait_ms} {deadline_ms}"),
+            Status::Rebalancing { step, wait_ms, deadline_ms, from, inactive, .. } => {
+                let then = inactive.as_deref().unwrap_or("active");
+                format!("{step:?} {wait_ms} {deadline_ms} from {from}, then {then}")
+            }
             Status::Killed { step, wait_ms, deadline_ms } => format!("{step:?} {wait_ms} {deadline_ms}"),
         }
     }
@@ -399,6 +420,13 @@ mod tests {
         let due = "no plan, Removing 9000 1000000";
         let new_wait = "Draining 5000 1005000";
         let (finished, ended) = (again(Status::INPUT_FINISHED), again(error));
+        assert_eq!(table(&Event::Unmoved), ["-"; 7]);
+        let refused = "cannot rebalance `wc`: it is being killed";
+        let (no, fatally) = (finished.replace("activate", "rebalance"), ended.replace("activate", "rebalance"));
+        let (then_active, then_inactive) =
+            ("Draining 5000 1005000 from 3, then active", "Draining 5000 1005000 from 3, then deactivated");
+        assert_eq!(table(&rebalance(None)), [then_active, then_inactive, &no, &fatally, refused, refused, refused]);
+        assert_eq!(table(&rebalance(Some("why"))), [then_active, then_inactive, "-", "-", "-", "-", "-"]);
         assert_eq!(table(&Event::Activate), ["-", "active", &finished, &ended, activate, activate, activate]);
         assert_eq!(table(&Event::Deactivate), [DEACTIVATED, "-", "-", "-", deactivate, deactivate, deactivate]);
         let kill = Event::Kill { wait_ms: 5_000 };
@@ -409,6 +437,87 @@ mod tests {
         assert_eq!(table(&fatal()), [error, error, "-", "-", "-", "-", "-"]);
         assert_eq!(table(&Event::Tick), ["-", "-", "-", "-", "-", due, "-"]);
         assert_eq!(table(&Event::Unnamed), ["-", "-", "-", "-", "-", "-", "gone"]);
+    }
+
+    #[test]
+    fn every_event_in_every_state_of_a_rebalance() {
+        use RebalanceStep::{Draining, Switching};
+        let states = [
+            rebalancing(Draining, NOW + 1, 2, None),
+            rebalancing(Draining, NOW, 2, Some(DEACTIVATED)),
+            rebalancing(Switching, NOW - 1, 3, None),
+            rebalancing(Switching, NOW - 1, 3, Some(DEACTIVATED)),
+            rebalancing(Switching, NOW - 1, 3, Some(Status::INPUT_FINISHED)),
+            // The new plan holds.
+            rebalancing(Switching, NOW - 1, 2, None),
+            rebalancing(Switching, NOW - 1, 2, Some(Status::INPUT_FINISHED)),
+        ];
+        let table = |event: &Event| states.each_ref().map(|status| after(status, event));
+        let finished =
+            "cannot activate `wc`: it has ended (input finished); kill it and submit it again to run it again";
+        let to_active = |number: usize| short(&states[number]).replace(DEACTIVATED, "active");
+        let to_inactive = |number: usize| short(&states[number]).replace("then active", "then deactivated");
+        assert_eq!(
+            table(&Event::Activate),
+            ["-", &to_active(1), "-", &to_active(3), finished, "-", finished].map(str::to_owned)
+        );
+        assert_eq!(
+            table(&Event::Deactivate),
+            [&to_inactive(0), "-", &to_inactive(2), "-", "-", &to_inactive(5), "-"].map(str::to_owned)
+        );
+        let kill = Event::Kill { wait_ms: 5_000 };
+        assert_eq!(table(&kill), ["Draining 5000 1005000"; 7]);
+        let placed = "cannot rebalance `wc` now: its workers are being placed anew already; try again in a moment";
+        let anew = |then: &str| format!("Draining 5000 1005000 from 3, then {then}");
+        assert_eq!(
+            table(&rebalance(None)),
+            [&anew("active"), &anew(DEACTIVATED), placed, placed, placed, placed, placed].map(str::to_owned)
+        );
+        assert_eq!(table(&rebalance(Some("why"))), ["-"; 7]);
+        assert_eq!(table(&Event::AllReady), ["-"; 7]);
+        assert_eq!(table(&Event::Unnamed), ["-"; 7]);
+        let switching = |deadline_ms: u64, then: &str| format!("Switching 9000 {deadline_ms} from 3, then {then}");
+        let (first, second) = (switching(NOW + 1, "active"), switching(NOW, DEACTIVATED));
+        assert_eq!(table(&Event::Drained), [&first, &second, "-", "-", "-", "-", "-"].map(str::to_owned));
+        assert_eq!(
+            table(&Event::Tick),
+            ["-", &second, "-", "-", "-", "active", Status::INPUT_FINISHED].map(str::to_owned)
+        );
+        assert_eq!(
+            table(&Event::Unmoved),
+            ["-", "-", "active", DEACTIVATED, Status::INPUT_FINISHED, "active", Status::INPUT_FINISHED]
+        );
+        // It has ended: that is not lost, and while it drains there is nothing left to deal.
+        let error = "fatal error in `count`: no such table";
+        for (event, how) in [(Event::AllEnded, Status::INPUT_FINISHED), (fatal(), error)] {
+            let later = |number: usize| {
+                short(&states[number]).replace("then active", &format!("then {how}")).replace(DEACTIVATED, how)
+            };
+            assert_eq!(table(&event), [how, how, &later(2), &later(3), "-", &later(5), "-"].map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn what_a_rebalance_wants_is_in_the_record_when_it_switches() {
+        let draining = topology(rebalancing(RebalanceStep::Draining, NOW, 2, None));
+        let stored =
+            |topology: &Topology, holds: u64, event: &Event| match next(topology, PlanVersion(holds), event, NOW) {
+                Ok(Change::Store(next)) => next,
+                other => panic!("{other:?}"),
+            };
+        // A second one while it drains: its own word on what it names, the first one's on the rest.
+        let again = stored(&draining, 2, &rebalance(None));
+        assert!(again.rebalanced.is_nothing());
+        let switching = stored(&again, 3, &Event::Drained);
+        let both = Rebalanced { workers: Some(4), executors: [("count".to_owned(), 2)].into() };
+        assert_eq!(switching.rebalanced, both);
+        assert!(switching.started);
+        // Without a change of its plan it goes on as it was; with one it starts when all workers are ready.
+        let as_before = stored(&switching, 3, &Event::Unmoved);
+        assert_eq!((as_before.status, as_before.started), (Status::Active, true));
+        let dealt = stored(&switching, 4, &Event::Tick);
+        assert_eq!((dealt.status, dealt.started, dealt.rebalanced), (Status::Active, false, both));
+        assert_eq!(spouts(&switching), Spouts::Inactive);
     }
 
     #[test]
@@ -434,6 +543,8 @@ mod tests {
     fn a_clock_that_was_set_back_does_not_lengthen_the_wait() {
         let far = killed(KillStep::Draining, 9_000, NOW + 86_400_000);
         assert_eq!(after(&far, &Event::Tick), "Draining 9000 1009000");
+        let far = rebalancing(RebalanceStep::Draining, NOW + 86_400_000, 3, None);
+        assert_eq!(after(&far, &Event::Tick), "Draining 9000 1009000 from 3, then active");
         let topology = topology(Status::Active);
         let endless = next(&topology, HOLDS, &Event::Kill { wait_ms: u64::MAX }, NOW);
         let status = killed(KillStep::Draining, u64::MAX, u64::MAX);
@@ -443,9 +554,12 @@ mod tests {
     #[test]
     fn words_and_deadlines_are_those_of_the_state() {
         let draining = killed(KillStep::Draining, 1, 7);
-        let states = [Status::Active, inactive("x"), draining, killed(KillStep::Removing, 1, 7)];
-        use StatusWord::{Active, Inactive, Killed};
-        assert_eq!(states.each_ref().map(word), [Active, Inactive, Killed, Killed]);
-        assert_eq!(states.each_ref().map(deadline), [None, None, Some(7), None]);
+        let removing = killed(KillStep::Removing, 1, 7);
+        let rebalances = [RebalanceStep::Draining, RebalanceStep::Switching].map(|step| rebalancing(step, 8, 1, None));
+        let [drains, switches] = rebalances;
+        let states = [Status::Active, inactive("x"), draining, removing, drains, switches];
+        use StatusWord::{Active, Inactive, Killed, Rebalancing};
+        assert_eq!(states.each_ref().map(word), [Active, Inactive, Killed, Killed, Rebalancing, Rebalancing]);
+        assert_eq!(states.each_ref().map(deadline), [None, None, Some(7), None, Some(8), None]);
     }
 }

@@ -129,3 +129,153 @@ impl Wishes {
         self.died.remove(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cluster_state::records::EpochMs;
+    use serde_json::json;
+    use topology_api::ids::TaskId;
+    use worker_api::ids::{Port, SupervisorId};
+
+    use super::*;
+    use crate::scheduling::{Component, Machine, TopologyDetails, schedule};
+
+    fn refusal(rebalance: &Rebalance, before: &Rebalanced, limits: &Limits) -> (FailureKind, String) {
+        let graph: Graph = serde_json::from_value(json!({
+            "format": 1, "name": "wc", "config": {},
+            "components": [
+                {"name": "count", "kind": "bolt", "executors": 3, "first_task": 1, "tasks": 4, "streams": [],
+                 "inputs": [], "config": {}},
+                {"name": "lines", "kind": "spout", "executors": 1, "first_task": 5, "tasks": 1, "streams": [],
+                 "inputs": [], "config": {}},
+            ],
+        }))
+        .unwrap();
+        match check(&TopologyName::new("wc").unwrap(), rebalance, &graph, before, limits) {
+            Ok(to) => panic!("not refused: {to:?}"),
+            Err(failure) => (failure.kind, failure.message),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_in_a_sentence() {
+        let limits = Limits { most_workers: Some(8), most_executors: Some(4) };
+        let none = Rebalanced::default();
+        let executors =
+            |name: &str, count| Rebalance { executors: [(name.to_owned(), count)].into(), ..Rebalance::default() };
+        let workers = |count| Rebalance { workers: Some(count), ..Rebalance::default() };
+        let bad = |why: &str| (FailureKind::BadRequest, format!("cannot rebalance `wc`: {why}"));
+        assert_eq!(
+            refusal(&executors("cuont", 1), &none, &limits),
+            (
+                FailureKind::NotFound,
+                "cannot rebalance `wc`: it has no component `cuont`; there are count, lines".to_owned()
+            )
+        );
+        for count in [0, 5] {
+            let why = format!(
+                "component `count` cannot have {count} executors: it has 4 tasks, and each executor runs one at least; \
+                 1 to 4 are possible"
+            );
+            assert_eq!(refusal(&executors("count", count), &none, &limits), bad(&why));
+        }
+        let zero = "it cannot have 0 workers; 1 at least, or `storm deactivate`, if nothing shall be done";
+        assert_eq!(refusal(&workers(0), &none, &limits), bad(zero));
+        let many = "9 workers are more than nimbus.slots.perTopology allows, which is 8";
+        assert_eq!(refusal(&workers(9), &none, &limits), bad(many));
+        let all = "5 executors are more than nimbus.executors.perTopology allows, which is 4";
+        assert_eq!(refusal(&executors("count", 4), &none, &limits), bad(all));
+        // What an earlier one said counts.
+        let before = Rebalanced { workers: None, executors: [("count".to_owned(), 4)].into() };
+        assert_eq!(refusal(&executors("lines", 1), &before, &limits), bad(all));
+    }
+
+    fn id() -> TopologyId {
+        TopologyId::new("wc").unwrap()
+    }
+
+    #[test]
+    fn slots_must_have_been_free_for_ten_seconds_and_a_topology_is_left_alone_for_a_minute() {
+        let mut wishes = Wishes::default();
+        let more = || BTreeMap::from([(id(), Wish::MoreWorkers)]);
+        let leave = || BTreeMap::from([(id(), Wish::Leave { host: "m1.local".to_owned() })]);
+        let (free, drained) = (Some("slots have come free".to_owned()), Some("m1.local is being drained".to_owned()));
+        wishes.are(more(), 1_000);
+        wishes.are(more(), 9_000);
+        assert_eq!((wishes.due(&id(), 10_999), wishes.due(&id(), 11_000)), (None, free.clone()));
+        // They were taken for a moment.
+        wishes.are(BTreeMap::new(), 11_000);
+        wishes.are(more(), 12_000);
+        assert_eq!((wishes.due(&id(), 21_999), wishes.due(&id(), 22_000)), (None, free.clone()));
+        wishes.followed(&id(), 22_000);
+        assert_eq!((wishes.due(&id(), 81_999), wishes.due(&id(), 82_000)), (None, free.clone()));
+        wishes.machine_died(&id(), 90_000);
+        assert_eq!((wishes.due(&id(), 149_999), wishes.due(&id(), 150_000)), (None, free));
+        // A drained machine is left at once, but for the minute after the last time.
+        wishes.machine_died(&id(), 150_000);
+        wishes.are(leave(), 150_000);
+        assert_eq!(wishes.due(&id(), 150_000), drained);
+        wishes.followed(&id(), 150_000);
+        assert_eq!((wishes.due(&id(), 209_999), wishes.due(&id(), 210_000)), (None, drained));
+        wishes.forget(&id());
+        assert_eq!(wishes.due(&id(), 1_000_000), None);
+    }
+
+    /// Ten minutes, second by second, of a topology that wants four workers on a machine with two slots, while another one with
+    /// two comes and goes: there while `is_there` says so, and dead when it is not. Gives when it was rebalanced.
+    fn rebalanced_at(is_there: impl Fn(u64) -> bool) -> Vec<u64> {
+        let machine = || Machine::Available {
+            host: "host".to_owned(),
+            platform: "linux".to_owned(),
+            slots: [Port(1), Port(2)].into(),
+        };
+        let name = |name: &str| SupervisorId::new(name).unwrap();
+        let mut topology = TopologyDetails {
+            id: id(),
+            submitted_ms: EpochMs::default(),
+            platform: "linux".to_owned(),
+            workers: 4,
+            components: vec![Component { first_task: TaskId(1), tasks: 8, executors: 8 }],
+            leaving: false,
+            ended: false,
+            anew: false,
+            plan: None,
+            failing: BTreeMap::new(),
+        };
+        let (mut wishes, mut times, mut was_there) = (Wishes::default(), Vec::new(), false);
+        for second in 0..600 {
+            let now_ms = second * 1000;
+            let mut machines = BTreeMap::from([(name("stays"), machine())]);
+            if is_there(second) {
+                machines.insert(name("comes"), machine());
+            }
+            let on_it = |topology: &TopologyDetails| {
+                let workers = topology.plan.iter().flat_map(|plan| &plan.workers);
+                workers.filter_map(|worker| worker.slot.as_ref()).any(|slot| slot.supervisor == name("comes"))
+            };
+            if was_there && !is_there(second) && on_it(&topology) {
+                wishes.machine_died(&id(), now_ms);
+            }
+            was_there = is_there(second);
+            let round = schedule(&machines, std::slice::from_ref(&topology));
+            topology.plan = round.plans.get(&id()).cloned().or(topology.plan);
+            topology.anew = false;
+            wishes.are(round.wishes, now_ms);
+            if wishes.due(&id(), now_ms).is_some() {
+                wishes.followed(&id(), now_ms);
+                times.push(second);
+                topology.anew = true;
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn a_machine_that_comes_and_goes_does_not_have_a_topology_rebalanced_again_and_again() {
+        assert_eq!(rebalanced_at(|second| second >= 5), [15]);
+        // Never there for long enough.
+        assert_eq!(rebalanced_at(|second| second % 15 >= 6), Vec::<u64>::new());
+        // It grows once; then its workers wait when the machine goes, and have their slots again when it is back.
+        assert_eq!(rebalanced_at(|second| second % 60 >= 30), [40]);
+    }
+}

@@ -1,19 +1,28 @@
 //! The HTTP API: the routes of `nimbus_api`, and nothing else.
 //!
-//! Not here: deciding anything (`process`). Invariants: each request names the number of this API's format, so a page in a
+//! A Nimbus that does not lead passes requests on to the leader as they come, bodies streamed, so that the leader's bounds hold;
+//! reads too, as what machines report is known to the leader alone. It answers by itself what it has itself: the configuration,
+//! blobs, and, if the leader does not answer, reads by the records.
+//!
+//! Not here: deciding anything (`process`). Invariants: a request is passed on once; each request names the number of this API's format, so a page in a
 //! browser cannot send one unnoticed; bodies are bounded; whatever goes wrong is a [`Failure`] as JSON.
+
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request as HttpRequest, State};
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use axum::http::header::{
+    ACCEPT_RANGES, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, TRANSFER_ENCODING,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use cluster_state::records::Leader;
 use futures_util::stream;
 use nimbus_api::API_FORMAT;
-use nimbus_api::client::{API_HEADER, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use nimbus_api::client::{self, API_HEADER, LEADER, PASSED_ON, SUBMITTED, UPLOAD_LENGTH, UPLOAD_OFFSET, Unsent};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::MachineReport;
 use nimbus_api::submission::{Kill, Rebalance, SUBMISSION_BYTES, Submission};
@@ -31,6 +40,11 @@ use crate::process::Command;
 const REPORT_BYTES: usize = 64 << 20;
 /// Longest body of a command.
 const COMMAND_BYTES: usize = 64 << 10;
+
+/// How long the leader may take to begin its reply to a read: who asked waits longer than that.
+const PASSED_ON_READ: Duration = Duration::from_secs(5);
+/// The same for commands, reports and pieces of uploads.
+const PASSED_ON_WRITE: Duration = Duration::from_secs(20);
 
 /// A failure as a reply.
 struct Refusal(Failure);
@@ -71,6 +85,7 @@ pub(crate) fn routes(api: Api) -> Router {
         .route("/v1/workers/report", post(report_worker))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(api.clone(), lead))
         .layer(from_fn(formats))
         .with_state(api)
 }
@@ -89,6 +104,87 @@ async fn formats(request: HttpRequest, next: Next) -> Response {
     };
     response.headers_mut().insert(API_HEADER, API_FORMAT.into());
     response
+}
+
+/// Passes on what the leader has to answer.
+async fn lead(State(api): State<Api>, request: HttpRequest, next: Next) -> Response {
+    let is_here = match (request.method(), request.uri().path()) {
+        (_, "/v1/configuration" | "/v1/blobs/held") => true,
+        (&Method::GET, path) => {
+            let hash = path.strip_prefix("/v1/blobs/").and_then(|hash| hash.parse().ok());
+            hash.is_some_and(|hash| !api.held(&[hash]).is_empty())
+        }
+        _ => false,
+    };
+    let leader = api.leader().filter(|_| !is_here);
+    if let Some(leader) = leader.filter(|_| !request.headers().contains_key(PASSED_ON)) {
+        return pass_on(&api, &leader, request).await;
+    }
+    told_leader(&api, next.run(request).await)
+}
+
+/// Who is refused is told where the leader is.
+fn told_leader(api: &Api, mut response: Response) -> Response {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE
+        && let Some(leader) = api.leader()
+    {
+        response.headers_mut().extend(text(HeaderName::from_static(LEADER), address(&leader)));
+    }
+    response
+}
+
+async fn pass_on(api: &Api, leader: &Leader, mut request: HttpRequest) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_submission = method == Method::POST && uri.path() == "/v1/topologies";
+    let most = match method {
+        _ if is_submission => SUBMITTED,
+        Method::GET => PASSED_ON_READ,
+        _ => PASSED_ON_WRITE,
+    };
+    for of_one_hop in [CONNECTION, TRANSFER_ENCODING] {
+        request.headers_mut().remove(of_one_hop);
+    }
+    let lost = match client::pass_on(&address(leader), request, most).await {
+        Ok(response) => {
+            let mut response = response.map(Body::new);
+            response.headers_mut().remove(CONNECTION);
+            response.headers_mut().remove(TRANSFER_ENCODING);
+            return response;
+        }
+        Err(lost) => lost,
+    };
+    let (whom, at) = (&leader.nimbus, address(leader));
+    let why = format!("Nimbus {whom} at {at} leads, and does not answer this one: {lost}");
+    match lost {
+        Unsent::Lost(_) if is_submission => {
+            let said = format!("{why}; whether the submission was stored is shown by `storm list`");
+            Refusal(FailureKind::Unanswered.with(said)).into_response()
+        }
+        _ => match by_records(api, &method, uri.path(), &why).await {
+            Some(answer) => answer.into_response(),
+            None => told_leader(api, Refusal(FailureKind::NotLeader.with(why)).into_response()),
+        },
+    }
+}
+
+/// The reply to a read that the leader does not answer, if the records tell anything.
+async fn by_records(api: &Api, method: &Method, path: &str, why: &str) -> Option<Answer> {
+    if method != Method::GET {
+        return None;
+    }
+    if path == "/v1/cluster" {
+        let why = format!("{why}; shown is what the records say, without what machines report");
+        return Some(Ok(json(&api.cluster_by_records(why).await.ok()?)));
+    }
+    let id = path.strip_prefix("/v1/topologies/")?;
+    match api.topology_by_records(id).await {
+        Err(failure) if failure.kind != FailureKind::NotAlive => None,
+        answer => Some(answer.map(|topology| json(&topology)).map_err(Refusal)),
+    }
+}
+
+fn address(leader: &Leader) -> String {
+    format!("{}:{}", leader.host, leader.port)
 }
 
 async fn no_route(method: Method, uri: Uri) -> Refusal {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster_state::records::{self, EpochMs, KillStep, RebalanceStep, Status};
+use cluster_state::records::{self, EpochMs, KillStep, RebalanceStep, Rebalanced, Status};
 use nimbus_api::cluster::{Cluster, MachineSummary, NimbusSummary};
 use nimbus_api::machine::{SlotState, SlotWorker};
 use nimbus_api::topology::{Executor, StatusWord, Topology, TopologySummary, Worker};
@@ -80,14 +80,18 @@ impl Process {
             uptime_ms,
         };
         let me = nimbus(&self.me, self.token().is_some(), self.clock.uptime_ms());
-        let others = others.map(|other| nimbus(other, false, now.saturating_sub(other.started_ms)));
+        let leads = |other: &records::Nimbus| self.leader().is_some_and(|leader| leader.nimbus == other.id);
+        let others = others.map(|other| nimbus(other, leads(other), now.saturating_sub(other.started_ms)));
         std::iter::once(me).chain(others).collect()
     }
 
-    /// The machines that are known, and those that are being emptied, by id.
+    /// The machines that are known, and those that are being emptied, by id; to who does not lead, those that have a record.
     pub(crate) fn all_machines(&self) -> BTreeSet<&SupervisorId> {
         let drained = self.known.iter().flat_map(|known| known.drained.keys());
-        self.observed.machines.ids().chain(drained).collect()
+        let recorded = self.known.iter().filter(|_| self.leader().is_some());
+        let recorded = recorded.flat_map(|known| known.daemons.supervisors.keys());
+        let heard = self.observed.machines.ids().filter(|_| self.leader().is_none());
+        heard.chain(recorded).chain(drained).collect()
     }
 
     /// A machine as it is shown.
@@ -121,8 +125,10 @@ impl Process {
             slots,
             used: used.into_iter().collect(),
             heard_ms: self.observed.machines.heard_ms(id, now).unwrap_or(now),
-            available: state == MachineState::Available && drained.is_none(),
-            dead: state == MachineState::Dead,
+            // Who does not lead hears of no machine.
+            available: drained.is_none()
+                && if self.leader().is_some() { record.is_some() } else { state == MachineState::Available },
+            dead: self.leader().is_none() && state == MachineState::Dead,
             drained: drained.is_some(),
         }
     }
@@ -157,7 +163,7 @@ impl Process {
             workers_wanted: u32::from(topology.workers_wanted()),
             restarts,
             scheduler: self.sentences.get(id).cloned().unwrap_or_default(),
-            replication: u32::from(self.missing_blob(topology).is_none()),
+            replication: self.copies_of(topology),
             topology_version: version.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
             runtime_version: record.build.version.clone(),
             plan: topology.plan_version(),
@@ -240,7 +246,7 @@ impl Process {
 
     fn missing_blob(&self, topology: &KnownTopology) -> Option<String> {
         let (hash, what) = uses(&topology.record).into_iter().find(|(hash, _)| self.blobs.complete(hash).is_none())?;
-        Some(format!("its {what}, blob {hash}, is not on this Nimbus's disk: upload it again"))
+        Some(format!("its {what}, blob {hash}, {}", self.about_missing(&hash)))
     }
 
     /// `GET /v1/topologies/ID`.
@@ -265,7 +271,10 @@ impl Process {
         troubles.extend(self.why_broken(topology));
         Topology {
             summary: self.summary(id, topology),
-            graph: graph.map_or_else(|| empty_graph(topology.record.name.as_str()), |graph| hidden_graph(&graph.graph)),
+            graph: graph.map_or_else(
+                || empty_graph(topology.record.name.as_str()),
+                |graph| shown_graph(&graph.graph, &topology.record.rebalanced),
+            ),
             configuration: hidden(&configuration),
             workers,
             executors,
@@ -329,10 +338,14 @@ fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
     is_series && report.uptime_us / 1000 < LATELY_MS
 }
 
-fn hidden_graph(graph: &Graph) -> Graph {
+/// A graph without its secrets, and with the executors that rebalances gave its components.
+fn shown_graph(graph: &Graph, rebalanced: &Rebalanced) -> Graph {
     let mut graph = Graph { config: hidden(&graph.config), ..graph.clone() };
     for component in &mut graph.components {
         component.config = hidden(&component.config);
+        if let Some(executors) = rebalanced.executors.get(&component.name) {
+            component.executors = *executors as usize;
+        }
     }
     graph
 }

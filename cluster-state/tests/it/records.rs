@@ -9,8 +9,8 @@ use cluster_state::board::Board;
 use cluster_state::memory::Memory;
 use cluster_state::paths;
 use cluster_state::records::{
-    FileBlob, KillStep, Lead, Leader, NameTaken, Nimbus, Placed, PlanHead, PlanPart, Record, Status, Submissions,
-    Supervisor, Topology, TopologySecret,
+    Drained, FileBlob, KillStep, Lead, Leader, NameTaken, Nimbus, Placed, PlanHead, PlanPart, RebalanceStep,
+    Rebalanced, Record, Status, Submissions, Supervisor, Topology, TopologySecret,
 };
 use cluster_state::store::{Op, Store};
 use topology_api::ids::TaskId;
@@ -118,6 +118,50 @@ async fn topologies() {
         let rest = [r#"    "wait_ms": 30000,"#, r#"    "deadline_ms": 1700000030123"#];
         golden(topology(status), &topology_lines(&[r#"    "state": "killed","#, line, rest[0], rest[1]])).await;
     }
+    for (step, line) in [
+        (RebalanceStep::Draining, r#"    "step": "draining","#),
+        (RebalanceStep::Switching, r#"    "step": "switching","#),
+    ] {
+        let status = Status::Rebalancing {
+            step,
+            wait_ms: 30_000,
+            deadline_ms: 1_700_000_030_123,
+            from: PlanVersion(7),
+            to: Rebalanced { workers: Some(4), executors: [("count".to_owned(), 8)].into() },
+            inactive: Some("deactivated".to_owned()),
+            by_itself: None,
+        };
+        let rest = [
+            r#"    "wait_ms": 30000,"#,
+            r#"    "deadline_ms": 1700000030123,"#,
+            r#"    "from": 7,"#,
+            r#"    "to": {"#,
+            r#"      "workers": 4,"#,
+            r#"      "executors": {"#,
+            r#"        "count": 8"#,
+            r#"      }"#,
+            r#"    },"#,
+            r#"    "inactive": "deactivated","#,
+            r#"    "by_itself": null"#,
+        ];
+        let lines = [r#"    "state": "rebalancing","#, line].into_iter().chain(rest).collect::<Vec<_>>();
+        golden(topology(status), &topology_lines(&lines)).await;
+    }
+    // What a rebalance has changed stands before the state.
+    let rebalanced = Rebalanced { workers: Some(4), executors: [("count".to_owned(), 8)].into() };
+    let changed = Topology { rebalanced, ..topology(Status::Active) };
+    let mut lines = topology_lines(&[r#"    "state": "active""#]);
+    let at = lines.iter().position(|line| line.contains(r#""status""#)).unwrap();
+    let more = [
+        r#"  "rebalanced": {"#,
+        r#"    "workers": 4,"#,
+        r#"    "executors": {"#,
+        r#"      "count": 8"#,
+        r#"    }"#,
+        r#"  },"#,
+    ];
+    lines.splice(at..at, more);
+    golden(changed, &lines).await;
     let nobody = Topology { owner: None, ..topology(Status::Active) };
     let mut lines = topology_lines(&[r#"    "state": "active""#]);
     lines[2] = r#"  "owner": null,"#;
@@ -222,6 +266,11 @@ async fn daemons() {
     )
     .await;
     golden(Lead { nimbus }, &[r#"  "nimbus": "nimbus-1""#]).await;
+    golden(
+        Drained { id: SupervisorId::new("machine-1").unwrap(), host: "two.example".into(), since_ms: started_ms },
+        &[r#"  "id": "machine-1","#, r#"  "host": "two.example","#, r#"  "since_ms": 1700000000000"#],
+    )
+    .await;
     let supervisor = Supervisor {
         id: SupervisorId::new("machine-1").unwrap(),
         host: "two.example".into(),

@@ -8,7 +8,6 @@ use cluster_state::board::ReadError;
 use cluster_state::records::{self, RebalanceStep, Status};
 use cluster_state::store::{Session, StoreError};
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::submission::Submitted;
 use nimbus_api::topology::TopologySummary;
 use worker_api::ids::{SupervisorId, TopologyId};
 
@@ -20,6 +19,9 @@ use crate::publish::WriteError;
 use crate::rebalance::Wishes;
 use crate::scheduling::{PlannedWorker, TopologyPlan};
 use crate::views::unreadable_summary;
+
+/// The least time between two readings of all records by a Nimbus that does not lead.
+const SHORTEST_PAUSE_MS: u64 = 100;
 
 impl Process {
     /// Takes it in.
@@ -34,8 +36,14 @@ impl Process {
             Done::Cleaned(result) => drop(result.map_err(|error| self.write_failed(error))),
             Done::Daemons(Ok(daemons)) => {
                 if let Some(known) = &mut self.known {
+                    if known.daemons.nimbuses != daemons.nimbuses {
+                        self.fetching.others_changed();
+                    }
                     known.daemons = daemons;
                 }
+                self.fetch();
+                self.ask_others(false);
+                self.answer_replicated();
                 self.know_machines();
                 self.scheduling_is_due = true;
                 self.touch_all();
@@ -133,13 +141,22 @@ impl Process {
                     self.load_is_due = true;
                     self.observed.machines.listen_anew(self.clock.uptime_ms());
                 }
-                self.role = Role::Leads(token);
+                if matches!(self.role, Role::Follows(_)) {
+                    // It was read under another's lead.
+                    self.known = None;
+                }
+                self.role_is(Role::Leads(token));
             }
             Ok(Election::Lost(leader)) => {
                 self.election_trouble = None;
                 tracing::info!("Nimbus {} at {}:{} leads", leader.nimbus, leader.host, leader.port);
-                self.role = Role::Follows(leader);
+                if matches!(&self.role, Role::Follows(before) if *before == leader) {
+                    return;
+                }
                 self.known = None;
+                self.load_is_due = true;
+                self.load_not_before_ms = 0;
+                self.role_is(Role::Follows(leader));
                 let waiting = self.early.drain(..).chain(self.writes.drain(..)).collect::<Vec<_>>();
                 waiting.into_iter().for_each(|request| self.request(request));
             }
@@ -148,7 +165,7 @@ impl Process {
                 if let ReadError::Unreadable { .. } = &error {
                     let said = format!("no Nimbus can lead: {error}");
                     tracing::error!("{said}");
-                    self.role = Role::Unknown;
+                    self.role_is(Role::Unknown);
                     self.election_trouble = Some(said);
                     let failure = self.no_cluster_state();
                     self.writes.drain(..).for_each(|request| request.refuse(failure.clone()));
@@ -161,8 +178,16 @@ impl Process {
     }
 
     fn loaded(&mut self, loaded: Loaded) {
-        let Some(token) = self.token().cloned() else { return };
-        self.read_under = Some(token);
+        match (&self.role, self.token()) {
+            (Role::Follows(_), _) => {
+                let now = self.clock.uptime_ms();
+                let pause_ms = (10 * now.saturating_sub(self.load_began_ms)).max(SHORTEST_PAUSE_MS);
+                self.load_not_before_ms = now + pause_ms;
+                self.read_under = None;
+            }
+            (_, Some(token)) => self.read_under = Some(token.clone()),
+            (_, None) => return,
+        }
         let Loaded { known, orphans, orphaned_names } = loaded;
         let now = self.clock.uptime_ms();
         let all: Vec<_> = known.topologies.iter().map(|(id, topology)| (id.clone(), topology.uses())).collect();
@@ -190,6 +215,8 @@ impl Process {
         self.scheduling_is_due = true;
         self.know_machines();
         self.touch_all();
+        self.fetch();
+        self.ask_others(false);
         let early: Vec<Request> = self.early.drain(..).collect();
         early.into_iter().for_each(|request| self.request(request));
     }
@@ -211,7 +238,10 @@ impl Process {
             Err(NotSubmitted::Write(error)) => Err(self.write_failed(error)),
         };
         if let Asker::Submit(warnings, reply) = asker {
-            let _ = reply.send(answer.map(|id| Submitted { id, warnings }));
+            match answer {
+                Ok(id) => self.replicate(id, warnings, reply),
+                Err(failure) => drop(reply.send(Err(failure))),
+            }
         }
     }
 
@@ -293,7 +323,7 @@ impl Process {
         match &error {
             WriteError::NotLeading => {
                 tracing::warn!("a write was refused: {error}");
-                self.role = Role::Unknown;
+                self.role_is(Role::Unknown);
                 self.election_is_due = true;
                 FailureKind::NotLeader.with(format!("this Nimbus does not lead any more: {error}; try again"))
             }

@@ -6,6 +6,8 @@
 //! | [`Request`] | the API, by a bounded channel |
 //! | work is done | the future that this loop polls |
 //! | the session changed; somebody leads, comes or goes | the cluster state |
+//! | topologies or plans changed: read by who does not lead | the cluster state |
+//! | a blob was fetched; another Nimbus said what it has | the other Nimbuses |
 //! | a second, or a deadline, has passed | the clock |
 //!
 //! After each event the most urgent work begins: to lead, to read what is there, what users ask for, what topologies need by
@@ -15,6 +17,7 @@
 //! Not here: what is decided (`lifecycle`, `liveness`, `scheduling`), how it is written (`publish`). Invariant: memory changes when the
 //! write has happened; after a write that found something else there, all records are read again.
 
+mod copies;
 mod done;
 mod requests;
 mod work;
@@ -28,19 +31,22 @@ use cluster_state::board::{Board, ReadError};
 use cluster_state::paths;
 use cluster_state::records::{self, Leader};
 use cluster_state::store::{Session, StoreError};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use nimbus_api::cluster::{Cluster, MachineSummary};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
 use seam::{Seam, Task};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use worker_api::answer::Answer;
-use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{BlobHash, NimbusId, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 use worker_api::report::Report;
 
+use self::copies::Replicating;
 use crate::NimbusConfig;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
@@ -49,8 +55,10 @@ use crate::leadership::{Election, resign};
 use crate::lifecycle;
 use crate::liveness::Machines;
 use crate::observed::Observed;
+use crate::peers::Peers;
 use crate::publish::{WriteError, Writer};
 use crate::rebalance::Wishes;
+use crate::replication::{Copies, Fetching};
 use crate::scheduling::{Machine, TopologyPlan, WorkerSlot};
 
 /// How often time is looked at when nothing happens; liveness wants four looks in its time-out.
@@ -71,6 +79,10 @@ pub(crate) enum Request {
     Cluster(Reply<Cluster>),
     /// One topology, by name or id.
     Topology(String, Reply<Box<Topology>>),
+    /// The cluster by the records alone, with the reason for that.
+    ClusterByRecords(String, Reply<Cluster>),
+    /// One topology by the records alone.
+    TopologyByRecords(String, Reply<Box<Topology>>),
     /// A topology shall run.
     Submit(Box<Submission>, Reply<Submitted>),
     /// A topology, by name or id, shall change.
@@ -103,6 +115,8 @@ impl Request {
         match self {
             Request::Cluster(reply) => drop(reply.send(Err(failure))),
             Request::Topology(_, reply) => drop(reply.send(Err(failure))),
+            Request::ClusterByRecords(_, reply) => drop(reply.send(Err(failure))),
+            Request::TopologyByRecords(_, reply) => drop(reply.send(Err(failure))),
             Request::Submit(_, reply) => drop(reply.send(Err(failure))),
             Request::Command(_, _, reply) => drop(reply.send(Err(failure))),
             Request::Drain(_, _, reply) => drop(reply.send(Err(failure))),
@@ -168,6 +182,17 @@ enum NotSubmitted {
 type Inputs =
     (BTreeMap<SupervisorId, Machine>, BTreeMap<TopologyId, BTreeMap<WorkerIndex, (SupervisorId, Port)>>, bool);
 
+/// What is under way beside the work with records.
+type UnderWay<T> = FuturesUnordered<BoxFuture<'static, T>>;
+
+/// The ways out of a Nimbus.
+pub(crate) struct Ways {
+    pub(crate) seam: Seam,
+    pub(crate) peers: Arc<dyn Peers>,
+    /// Whom this Nimbus follows is told there.
+    pub(crate) followed: watch::Sender<Option<Leader>>,
+}
+
 /// All that a Nimbus knows.
 pub(crate) struct Process {
     pub(crate) config: NimbusConfig,
@@ -175,6 +200,8 @@ pub(crate) struct Process {
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) clock: Clock,
     seam: Seam,
+    peers: Arc<dyn Peers>,
+    followed: watch::Sender<Option<Leader>>,
     board: Arc<Board>,
     session: Session,
     /// Since when the store is away, on `clock`.
@@ -221,6 +248,18 @@ pub(crate) struct Process {
     swept_ms: u64,
     /// Graphs that topologies have, and this Nimbus has not.
     lacking: Vec<BlobHash>,
+    /// When a Nimbus that does not lead began to read the records, and when it does so again at the earliest, on `clock`.
+    load_began_ms: u64,
+    load_not_before_ms: u64,
+    /// What is fetched from other Nimbuses.
+    fetching: Fetching,
+    fetches: UnderWay<(BlobHash, Result<(), String>)>,
+    /// Which copies the others have, and who is being asked.
+    copies: Copies,
+    asking: UnderWay<(NimbusId, Result<Vec<BlobHash>, String>)>,
+    asked: BTreeSet<NimbusId>,
+    /// At most [`WAITING_REQUESTS`] submissions wait for copies.
+    replicating: Vec<Replicating>,
 }
 
 impl Process {
@@ -231,7 +270,7 @@ impl Process {
         board: Arc<Board>,
         blobs: Arc<Blobs>,
         clock: Clock,
-        seam: Seam,
+        ways: Ways,
     ) -> Self {
         let now = clock.uptime_ms();
         let machines = Machines::new(config.machine_timeout, now);
@@ -240,7 +279,9 @@ impl Process {
             me,
             blobs,
             clock,
-            seam,
+            seam: ways.seam,
+            peers: ways.peers,
+            followed: ways.followed,
             session: Session::default(),
             board,
             away_since_ms: Some(now),
@@ -269,6 +310,14 @@ impl Process {
             sweeping: None,
             swept_ms: 0,
             lacking: Vec::new(),
+            load_began_ms: 0,
+            load_not_before_ms: 0,
+            fetching: Fetching::default(),
+            fetches: FuturesUnordered::new(),
+            copies: Copies::default(),
+            asking: FuturesUnordered::new(),
+            asked: BTreeSet::new(),
+            replicating: Vec::new(),
         }
     }
 
@@ -278,6 +327,8 @@ impl Process {
         let mut leader = board.watch(&paths::leader());
         let mut supervisors = board.watch(&paths::supervisors());
         let mut nimbuses = board.watch(&paths::nimbuses());
+        let mut topologies = board.watch(&paths::topologies());
+        let mut plans = board.watch(&paths::plans());
         let mut tick = interval(TICK.min(self.config.machine_timeout / 4).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut work: Option<BoxFuture<'static, Done>> = None;
@@ -298,8 +349,12 @@ impl Process {
                 () = leader.changed() => self.election_is_due = true,
                 () = supervisors.changed() => self.daemons_are_due = true,
                 () = nimbuses.changed() => self.daemons_are_due = true,
+                () = topologies.changed() => self.records_changed(),
+                () = plans.changed() => self.records_changed(),
+                Some((hash, result)) = self.fetches.next(), if !self.fetches.is_empty() => self.fetched(&hash, result),
+                Some((nimbus, held)) = self.asking.next(), if !self.asking.is_empty() => self.heard_held(nimbus, held),
                 _ = tick.tick() => self.tick(),
-                () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => self.touch_all(),
+                () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => self.is_due(),
                 request = requests.recv() => match request {
                     Some(request) => self.request(request),
                     None => break,
@@ -307,9 +362,9 @@ impl Process {
             }
         }
         drop(work);
-        if let (Role::Leads(token), true) = (&self.role, self.session.connected) {
+        if self.session.connected {
             // Else the session ends by itself.
-            let _ = timeout(RESIGN, resign(&board, &self.me, token)).await;
+            let _ = timeout(RESIGN, resign(&board, &self.me, self.token())).await;
         }
     }
 
@@ -318,6 +373,14 @@ impl Process {
         match &self.role {
             Role::Leads(token) if self.session.connected => Some(token),
             _ => None,
+        }
+    }
+
+    /// Whom this Nimbus follows, if it does.
+    pub(crate) fn leader(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Follows(leader) => Some(leader),
+            Role::Unknown | Role::Leads(_) => None,
         }
     }
 
@@ -349,12 +412,35 @@ impl Process {
 
     /// When time alone moves something before the next tick.
     fn deadline(&self) -> Option<Instant> {
-        self.token()?;
-        let topologies = self.known.iter().flat_map(|known| known.topologies.values());
-        let deadline = topologies.filter_map(|topology| lifecycle::deadline(&topology.record.status)).min()?;
-        let ms = deadline.saturating_sub(self.clock.epoch_ms());
+        let now = self.clock.uptime_ms();
+        let known = self.known.iter().filter(|_| self.token().is_some());
+        let topologies = known.flat_map(|known| known.topologies.values());
+        let deadline = topologies.filter_map(|topology| lifecycle::deadline(&topology.record.status)).min();
+        let moves_ms = deadline.map(|deadline| deadline.saturating_sub(self.clock.epoch_ms()));
+        let reads_ms = self.load_is_due.then(|| self.load_not_before_ms.saturating_sub(now));
+        let fetches_ms = self.fetching.due_ms().map(|due| due.saturating_sub(now));
         // What is due already waits for work, not for time.
-        (ms > 0).then(|| Instant::now() + Duration::from_millis(ms).min(LONGEST_WAIT))
+        let ms = [moves_ms, reads_ms, fetches_ms].into_iter().flatten().filter(|ms| *ms > 0).min()?;
+        Some(self.seam.now() + Duration::from_millis(ms).min(LONGEST_WAIT))
+    }
+
+    /// Time has moved something.
+    fn is_due(&mut self) {
+        self.touch_all();
+        self.fetch();
+    }
+
+    /// A Nimbus that does not lead follows what the leader writes; who leads has written it.
+    fn records_changed(&mut self) {
+        self.load_is_due |= matches!(self.role, Role::Follows(_));
+    }
+
+    /// Who leads is known, or is not known any more.
+    fn role_is(&mut self, role: Role) {
+        self.role = role;
+        self.followed.send_replace(self.leader().cloned());
+        self.ask_others(false);
+        self.answer_replicated();
     }
 
     fn session_is(&mut self, session: Session) {
@@ -362,7 +448,7 @@ impl Process {
         self.observed.machines.listen_anew(now);
         if session.epoch != self.session.epoch && matches!(self.role, Role::Leads(_)) {
             tracing::warn!("the session with the cluster state was lost, and the lead with it");
-            self.role = Role::Unknown;
+            self.role_is(Role::Unknown);
         }
         self.session = session;
         self.is_pausing = false;
@@ -403,6 +489,9 @@ impl Process {
         self.observed.machines.tick(now);
         self.know_machines();
         self.touch_all();
+        self.fetch();
+        self.ask_others(false);
+        self.answer_replicated();
         // A graph that was not there, and was uploaded again.
         self.load_is_due |= self.lacking.iter().any(|hash| self.blobs.complete(hash).is_some());
         if now.saturating_sub(self.swept_ms) >= self.blobs.sweep_ms() {
@@ -421,7 +510,8 @@ impl Process {
 
     /// Tells the liveness of machines which there should be.
     fn know_machines(&mut self) {
-        let Some(known) = &self.known else { return };
+        // Machines report to the leader.
+        let Some(known) = self.known.as_ref().filter(|_| !matches!(self.role, Role::Follows(_))) else { return };
         let recorded = known.daemons.supervisors.keys().cloned().collect();
         let plans = known.topologies.values().filter_map(|topology| topology.plan.as_ref());
         let planned = plans.flat_map(|plan| plan.machines.iter().cloned()).collect();

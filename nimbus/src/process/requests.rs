@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use nimbus_api::cluster::Cluster;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport, SlotReport, SlotState};
 use nimbus_api::topology::Topology;
@@ -19,6 +20,14 @@ use crate::lifecycle;
 impl Process {
     /// Answers, or puts it where it waits.
     pub(super) fn request(&mut self, request: Request) {
+        let request = match request {
+            Request::ClusterByRecords(why, reply) => {
+                let known = self.known.as_ref().map(|_| Cluster { cluster_state: Some(why), ..self.cluster() });
+                return drop(reply.send(known.ok_or_else(|| self.no_cluster_state())));
+            }
+            Request::TopologyByRecords(name, reply) => return drop(reply.send(self.find(&name))),
+            request => request,
+        };
         if let Role::Follows(leader) = &self.role {
             return request.refuse(FailureKind::NotLeader.with(format!(
                 "Nimbus {} at {}:{} leads, not this one: ask it",
@@ -45,7 +54,11 @@ impl Process {
             Request::Topology(name, reply) => drop(reply.send(self.find(&name))),
             Request::Machine(report, reply) => drop(reply.send(Ok(self.machine_reports(*report)))),
             Request::Worker(report, reply) => drop(reply.send(Ok(self.worker_reports(*report)))),
-            Request::Submit(..) | Request::Command(..) | Request::Drain(..) => {}
+            Request::Submit(..)
+            | Request::Command(..)
+            | Request::Drain(..)
+            | Request::ClusterByRecords(..)
+            | Request::TopologyByRecords(..) => {}
         }
     }
 

@@ -58,6 +58,8 @@ pub struct TopologyDetails {
     pub components: Vec<Component>,
     /// Whether it is being killed: it gets nothing more, its plan stays as it is.
     pub leaving: bool,
+    /// Whether it has ended, and is not rebalanced any more.
+    pub ended: bool,
     /// Whether a rebalance has come so far that it is dealt anew.
     pub anew: bool,
     /// The plan that holds.
@@ -148,17 +150,13 @@ pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[Topolo
 
     // What stays is taken out of the free slots before anybody is given one.
     let mut next: Vec<Vec<PlannedWorker>> = order.iter().map(|topology| keep(topology, machines, &mut free)).collect();
-    // Movers go before those who wait: each gives its slot back.
-    for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
-        move_away(topology, workers, &mut free);
-    }
-    fill(&order, &mut next, &mut free);
+    move_and_fill(&order, &mut next, &mut free);
     let is_dealt = |topology: &TopologyDetails| topology.anew && !topology.leaving && topology.plan.is_some();
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| is_dealt(topology)) {
         deal_anew(topology, workers, machines, &mut free);
     }
     // With what these have left.
-    fill(&order, &mut next, &mut free);
+    move_and_fill(&order, &mut next, &mut free);
     for (topology, workers) in order.iter().zip(&mut next).filter(|(topology, _)| !topology.leaving) {
         if topology.plan.is_none() {
             *workers = first_plan(topology, &mut free);
@@ -218,10 +216,14 @@ fn move_away(topology: &TopologyDetails, workers: &mut [PlannedWorker], free: &m
     }
 }
 
-/// Gives workers that wait what is free; who is to be dealt anew gets it then.
-fn fill(order: &[&TopologyDetails], next: &mut [Vec<PlannedWorker>], free: &mut FreeSlots<'_>) {
-    let all = order.iter().zip(next).filter(|(topology, _)| !topology.leaving && !topology.anew);
-    for (topology, workers) in all {
+/// Moves workers that fail where they are, and gives those that wait what is free; who is to be dealt anew gets it then.
+fn move_and_fill(order: &[&TopologyDetails], next: &mut [Vec<PlannedWorker>], free: &mut FreeSlots<'_>) {
+    let stays = |topology: &TopologyDetails| !topology.leaving && !topology.anew;
+    // Movers go before those who wait: each gives its slot back.
+    for (topology, workers) in order.iter().zip(&mut *next).filter(|(topology, _)| stays(topology)) {
+        move_away(topology, workers, free);
+    }
+    for (topology, workers) in order.iter().zip(next).filter(|(topology, _)| stays(topology)) {
         let waiting: Vec<&mut PlannedWorker> = workers.iter_mut().filter(|worker| worker.slot.is_none()).collect();
         let slots = free.take(&topology.platform, waiting.len());
         waiting.into_iter().zip(slots).for_each(|(worker, slot)| worker.slot = Some(slot));
@@ -314,6 +316,9 @@ fn wish(
     let wanted = wanted(topology);
     if let Some(host) = drained.first() {
         let hosts = drained.iter().copied().collect::<Vec<_>>().join(", ");
+        if topology.ended {
+            return (None, Some(format!("; has ended, and stays on {hosts} until it is killed")));
+        }
         if good + *spare == 0 {
             return (None, Some(format!("; waits for slots to leave {hosts}")));
         }
@@ -321,8 +326,11 @@ fn wish(
         return (Some(Wish::Leave { host: (*host).to_owned() }), Some(format!("; leaves {hosts}")));
     }
     let more = wanted.saturating_sub(workers.len()).min(*spare);
+    if more == 0 || topology.ended || workers.iter().any(|worker| worker.slot.is_none()) {
+        return (None, None);
+    }
     *spare -= more;
-    (((more > 0) && workers.iter().all(|worker| worker.slot.is_some())).then_some(Wish::MoreWorkers), None)
+    (Some(Wish::MoreWorkers), None)
 }
 
 /// Deals the executors to as many workers as are wanted, and there are slots and executors for; none if no slot is free.

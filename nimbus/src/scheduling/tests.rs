@@ -39,6 +39,7 @@ fn topology(name: &str, submitted_ms: u64, workers: u16, components: &[(u32, u32
         workers,
         components: components.iter().map(component).collect(),
         leaving: false,
+        ended: false,
         anew: false,
         plan: None,
         failing: BTreeMap::new(),
@@ -249,6 +250,112 @@ fn a_slot_that_two_plans_name_stays_with_the_older_topology() {
     assert_eq!(texts(&schedule(&silent, &topologies)), ["a v2 -@2[1]"]);
 }
 
+/// Two workers of four executors on machine 1, in the round that deals them anew.
+fn dealt(anew: impl FnOnce(&mut TopologyDetails), machines: &BTreeMap<SupervisorId, Machine>) -> Round {
+    let mut topologies = [topology("a", 1, 2, &[(4, 2), (2, 2)])];
+    let round = schedule(&self::machines(&[2]), &topologies);
+    assert_eq!(texts(&round), ["a v1 m1:6700@1[1 2|5] m1:6701@1[3 4|6]"]);
+    follow(&mut topologies, &round);
+    topologies[0].anew = true;
+    anew(&mut topologies[0]);
+    schedule(machines, &topologies)
+}
+
+#[test]
+fn dealt_anew_workers_spread_and_keep_what_slots_and_tasks_they_can() {
+    // The same: nothing.
+    assert_eq!(texts(&dealt(|_| {}, &machines(&[2]))), Vec::<String>::new());
+    assert_eq!(texts(&dealt(|_| {}, &machines(&[3, 0]))), Vec::<String>::new());
+    // Another machine: the worker that stays keeps its version, as all tasks are where they were.
+    assert_eq!(texts(&dealt(|_| {}, &machines(&[2, 1]))), ["a v2 m1:6700@1[1 2|5] m2:6700@2[3 4|6]"]);
+    // More workers: all start anew.
+    let more = |topology: &mut TopologyDetails| topology.workers = 3;
+    let round = dealt(more, &machines(&[2, 2]));
+    assert_eq!(texts(&round), ["a v2 m1:6700@2[1 2|6] m1:6701@2[3 4] m2:6700@2[5]"]);
+    // As many as there are slots for.
+    assert_eq!(texts(&dealt(|topology| topology.workers = 9, &machines(&[2]))), Vec::<String>::new());
+    // Fewer workers, other executors.
+    let fewer = |topology: &mut TopologyDetails| topology.workers = 1;
+    assert_eq!(texts(&dealt(fewer, &machines(&[2]))), ["a v2 m1:6700@2[1 2|3 4|5|6]"]);
+    let executors = |topology: &mut TopologyDetails| topology.components[0].executors = 4;
+    assert_eq!(texts(&dealt(executors, &machines(&[2]))), ["a v2 m1:6700@2[1|3|5] m1:6701@2[2|4|6]"]);
+}
+
+#[test]
+fn dealt_anew_workers_leave_machines_that_are_drained_or_silent_if_there_is_a_slot_elsewhere() {
+    for unfit in [Machine::Drained, Machine::Unavailable] {
+        let mut others = machines(&[0, 1]);
+        others.insert(machine(1), unfit);
+        // One slot for both.
+        assert_eq!(texts(&dealt(|_| {}, &others)), ["a v2 m2:6700@2[1 2|3 4|5|6]"]);
+        // None: they stay, and are dealt as is wanted.
+        others.remove(&machine(2));
+        assert_eq!(texts(&dealt(|_| {}, &others)), Vec::<String>::new());
+        let fewer = |topology: &mut TopologyDetails| topology.workers = 1;
+        assert_eq!(texts(&dealt(fewer, &others)), ["a v2 m1:6700@2[1 2|3 4|5|6]"]);
+    }
+}
+
+#[test]
+fn slots_that_fail_their_workers_are_left_when_dealt_anew() {
+    let fails = |topology: &mut TopologyDetails| {
+        topology.failing = [(WorkerIndex(0), (machine(1), Port(6700)))].into();
+    };
+    assert_eq!(texts(&dealt(fails, &machines(&[3]))), ["a v2 m1:6702@2[1 2|5] m1:6701@1[3 4|6]"]);
+}
+
+#[test]
+fn what_one_leaves_others_get_in_the_same_round() {
+    let mut topologies = [topology("a", 1, 2, &[(2, 2)]), topology("b", 2, 1, &[(1, 1)])];
+    let round = schedule(&machines(&[2]), &topologies);
+    follow(&mut topologies, &round);
+    (topologies[0].anew, topologies[0].workers) = (true, 1);
+    assert_eq!(texts(&schedule(&machines(&[2]), &topologies)), ["a v2 m1:6700@2[1|2]", "b v1 m1:6701@1[1]"]);
+}
+
+#[test]
+fn nobody_is_given_a_slot_of_a_drained_machine() {
+    let mut all = machines(&[2, 1]);
+    all.insert(machine(1), Machine::Drained);
+    let topologies = [topology("a", 1, 2, &[(2, 2)])];
+    assert_eq!(texts(&schedule(&all, &topologies)), ["a v1 m2:6700@1[1|2]"]);
+}
+
+#[test]
+fn topologies_wish_for_more_workers_and_to_leave_drained_machines() {
+    let mut topologies = [topology("a", 1, 3, &[(3, 3)]), topology("b", 2, 2, &[(2, 2)])];
+    let round = schedule(&machines(&[3]), &topologies);
+    assert_eq!(texts(&round), ["a v1 m1:6700@1[1] m1:6701@1[2] m1:6702@1[3]"]);
+    follow(&mut topologies, &round);
+    let round = schedule(&machines(&[3, 1]), &topologies);
+    assert_eq!(texts(&round), ["b v1 m2:6700@1[1|2]"]);
+    assert_eq!(round.wishes, [].into());
+    follow(&mut topologies, &round);
+    // One slot more.
+    let id = |name: &str| TopologyId::new(name).unwrap();
+    assert_eq!(schedule(&machines(&[3, 2]), &topologies).wishes, [(id("b"), Wish::MoreWorkers)].into());
+    // Nothing to leave for.
+    let mut drained = machines(&[3, 1]);
+    drained.insert(machine(1), Machine::Drained);
+    let round = schedule(&drained, &topologies);
+    assert_eq!((texts(&round), round.wishes.clone()), (vec![], [].into()));
+    assert_eq!(
+        sentences(&round),
+        ["Fully Scheduled; waits for slots to leave host", "Running with fewer slots than requested (1/2)"]
+    );
+    topologies[0].ended = true;
+    let ended = "Fully Scheduled; has ended, and stays on host until it is killed";
+    assert_eq!(sentences(&schedule(&drained, &topologies))[0], ended);
+    topologies[0].ended = false;
+    // Who leaves goes first: what he needs is not wished for by others.
+    drained.insert(machine(2), available(6700..6703));
+    let round = schedule(&drained, &topologies);
+    assert_eq!(round.wishes, [(id("a"), Wish::Leave { host: "host".to_owned() })].into());
+    assert_eq!(sentences(&round)[0], "Fully Scheduled; leaves host");
+    topologies[0].anew = true;
+    assert_eq!(texts(&schedule(&drained, &topologies)), ["a v2 m2:6701@2[1|3] m2:6702@2[2]"]);
+}
+
 /// A plan with a waiting worker.
 fn some_plan() -> TopologyPlan {
     let mut topologies = [topology("a", 1, 3, &[(3, 2), (1, 1)])];
@@ -322,6 +429,9 @@ enum Fault {
     Slots(usize, u16),
     Fails(usize, u16),
     Killed(usize),
+    Drained(usize),
+    /// A topology is dealt anew, for so many workers, with so many executors of each component at most.
+    Rebalanced(usize, u16, u32),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -331,6 +441,9 @@ fn fault() -> impl Strategy<Value = Fault> {
         (0..6usize, 0..5u16).prop_map(|(at, slots)| Fault::Slots(at, slots)),
         (0..5usize, 0..6u16).prop_map(|(at, worker)| Fault::Fails(at, worker)),
         (0..5usize).prop_map(Fault::Killed),
+        (0..6usize).prop_map(Fault::Drained),
+        (0..5usize, 1..6u16, 1..9u32).prop_map(|(at, workers, most)| Fault::Rebalanced(at, workers, most)),
+        (0..5usize, 1..6u16, 1..9u32).prop_map(|(at, workers, most)| Fault::Rebalanced(at, workers, most)),
     ]
 }
 
@@ -358,6 +471,17 @@ fn befall(fault: &Fault, machines: &mut BTreeMap<SupervisorId, Machine>, topolog
         Fault::Killed(at) => {
             if let Some(topology) = topologies.get_mut(*at) {
                 topology.leaving = true;
+            }
+        }
+        Fault::Drained(at) => drop(machines.insert(machine(*at), Machine::Drained)),
+        Fault::Rebalanced(at, workers, most) => {
+            if let Some(topology) =
+                topologies.get_mut(*at).filter(|topology| topology.plan.is_some() && !topology.leaving)
+            {
+                (topology.anew, topology.workers) = (true, *workers);
+                for component in &mut topology.components {
+                    component.executors = (*most).min(component.tasks);
+                }
             }
         }
     }
@@ -396,7 +520,11 @@ fn check(
 
         let mut dealt: Vec<Vec<TaskId>> = plan.workers.iter().flat_map(|worker| worker.executors.clone()).collect();
         dealt.sort();
-        prop_assert_eq!(dealt, executors(&topology.components), "each executor once");
+        let nowhere = places(plan).iter().all(Option::is_none);
+        // Without any slot it is dealt as it was.
+        if !nowhere || !topology.anew {
+            prop_assert_eq!(dealt, executors(&topology.components), "each executor once");
+        }
         prop_assert!(is_even(plan.workers.iter().map(|worker| worker.executors.len())), "even over workers");
         for place in places(plan).into_iter().flatten() {
             prop_assert!(good(&place) || topology.leaving, "{:?} is not offered", place);
@@ -407,6 +535,10 @@ fn check(
             (Some(before), Some(next)) => {
                 prop_assert_eq!(next.version.0, before.version.0 + 1);
                 prop_assert!(next != before);
+                if topology.anew {
+                    check_anew(machines, topology, before, next)?;
+                    continue;
+                }
                 let moves = places(before).into_iter().zip(places(next));
                 for (index, (before_at, next_at)) in moves.enumerate() {
                     let (was, is) = (&before.workers[index], &next.workers[index]);
@@ -426,7 +558,11 @@ fn check(
             }
             _ => {}
         }
-        waiting += if topology.leaving { 0 } else { places(plan).iter().filter(|place| place.is_none()).count() };
+        waiting += if topology.leaving || topology.anew {
+            0
+        } else {
+            places(plan).iter().filter(|place| place.is_none()).count()
+        };
     }
     let offered = |(id, machine): (&SupervisorId, &Machine)| match machine {
         Machine::Available { slots, .. } => slots.iter().map(|port| (id.clone(), *port)).collect(),
@@ -439,6 +575,30 @@ fn check(
         .filter(|topology| !topology.leaving && topology.plan.is_none())
         .any(|topology| !round.plans.contains_key(&topology.id));
     prop_assert!(!unplanned || all.is_subset(&held), "a topology waits while a slot is free");
+    Ok(())
+}
+
+/// Checks what a topology comes to that is dealt anew.
+fn check_anew(
+    machines: &BTreeMap<SupervisorId, Machine>,
+    topology: &TopologyDetails,
+    before: &TopologyPlan,
+    next: &TopologyPlan,
+) -> Result<(), TestCaseError> {
+    prop_assert!(next.workers.len() <= wanted(topology));
+    let is_available = |place: &Place| matches!(machines.get(&place.0), Some(Machine::Available { .. }));
+    let places = places(next);
+    prop_assert!(places.iter().all(Option::is_some), "all have a slot");
+    let fit = places.iter().flatten().filter(|place| is_available(place)).count();
+    prop_assert!(fit == places.len() || fit == 0, "some stay on machines that may not get work, others do not");
+    let was = self::places(before);
+    let tasks = |plan: &TopologyPlan| plan.workers.iter().map(|worker| worker.executors.clone()).collect::<Vec<_>>();
+    let same_tasks = tasks(before) == tasks(next);
+    for (index, worker) in next.workers.iter().enumerate() {
+        let stays = same_tasks && was.get(index) == Some(&places[index]);
+        let version = if stays { before.workers[index].version } else { next.version };
+        prop_assert_eq!(worker.version, version);
+    }
     Ok(())
 }
 
@@ -457,13 +617,29 @@ proptest! {
             let turned: Vec<TopologyDetails> = topologies.iter().rev().cloned().collect();
             prop_assert_eq!(&schedule(&machines, &turned), &round, "the order of the input matters");
             follow(&mut topologies, &round);
+            // To be dealt anew once more changes nothing, if no other plan changed: that may have left slots.
+            let anew: BTreeSet<TopologyId> =
+                topologies.iter().filter(|topology| topology.anew).map(|topology| topology.id.clone()).collect();
+            if anew.len() > 1 || round.plans.keys().any(|id| !anew.contains(id)) {
+                topologies.iter_mut().for_each(|topology| topology.anew = false);
+            }
             let again = schedule(&machines, &topologies);
             prop_assert_eq!(texts(&again), Vec::<String>::new(), "own output is changed");
-            prop_assert_eq!(again.sentences, round.sentences);
             for topology in &mut topologies {
+                // What could not be dealt is as it was.
+                let plan = topology.plan.iter().filter(|_| topology.anew).flat_map(|plan| &plan.workers);
+                let mut dealt: Vec<Vec<TaskId>> = plan.flat_map(|worker| worker.executors.clone()).collect();
+                dealt.sort();
+                if topology.anew && dealt != executors(&topology.components) {
+                    for component in &mut topology.components {
+                        component.executors = dealt.iter().filter(|tasks| tasks[0].0 >= component.first_task.0 && tasks[0].0 < component.first_task.0 + component.tasks).count() as u32;
+                    }
+                }
+                topology.anew = false;
                 if let Some(plan) = &topology.plan {
                     let places = places(plan);
-                    topology.failing.retain(|worker, slot| places[usize::from(worker.0)].as_ref() == Some(slot));
+                    let at = |worker: &WorkerIndex| places.get(usize::from(worker.0)).and_then(Option::as_ref);
+                    topology.failing.retain(|worker, slot| at(worker) == Some(slot));
                     let records = plan.records().unwrap();
                     prop_assert_eq!(&TopologyPlan::try_from(&whole(&records)).unwrap(), plan);
                 }

@@ -145,7 +145,8 @@ impl Statistics {
     }
 
     /// An executor of the plan that holds: the component's name, its tasks (one at least, ascending), and who runs it. `doing`
-    /// says for how many milliseconds it has been doing that.
+    /// says for how many milliseconds it has been doing that. After a rebalance it has the counts of all earlier executors
+    /// whose first task it runs, so that none is lost and sums over a component only grow.
     pub fn executor(
         &self,
         topology: &TopologyId,
@@ -155,20 +156,25 @@ impl Statistics {
         now_ms: u64,
     ) -> Executor {
         let first = tasks.first().copied().unwrap_or(TaskId(0));
-        let counted = self.topologies.get(topology).and_then(|topology| topology.executors.get(&first));
-        let now = counted.and_then(|counted| counted.now.as_ref());
+        let last = tasks.last().copied().unwrap_or(first);
+        let counted = self.topologies.get(topology).map(|topology| &topology.executors);
+        let now = counted.and_then(|counted| counted.get(&first)?.now.as_ref());
         let now = now.filter(|now| now_ms.saturating_sub(now.at_ms) < SILENT_MS);
         let later_ms = |ms: u64, now: &Now| ms.saturating_add(now_ms.saturating_sub(now.at_ms));
         let window = |window: Window| {
-            let counted = counted.map_or_else(Counts::default, |counted| {
-                counted.windows.of(window, now_ms).unwrap_or_else(|| counted.total.clone())
-            });
+            let mut sum = Counts::default();
+            for (_, counted) in counted.iter().flat_map(|counted| counted.range(first..=last)) {
+                match counted.windows.of(window, now_ms) {
+                    Some(counted) => counts::add(&mut sum, &counted),
+                    None => counts::add(&mut sum, &counted.total),
+                }
+            }
             let (pending, held, roots) = now.map_or((0, 0, 0), |now| (now.pending, now.held, now.window));
-            (window, Counts { pending, held, window: roots, ..counted })
+            (window, Counts { pending, held, window: roots, ..sum })
         };
         Executor {
             component: component.to_owned(),
-            tasks: (first, tasks.last().copied().unwrap_or(first)),
+            tasks: (first, last),
             worker,
             uptime_ms: now.map(|now| later_ms(now.uptime_ms, now)),
             doing: now.map(|now| (now.doing, later_ms(now.doing_for_ms, now))),

@@ -98,6 +98,31 @@ fn total(statistics: &Statistics) -> u64 {
 }
 
 #[test]
+fn totals_stay_when_executors_are_dealt_anew() {
+    let mut statistics = Statistics::default();
+    let executor = |tasks: [u32; 2], executed: u64| {
+        let like = report(life(1, 1), 1, executed).executors.remove(0);
+        ExecutorReport { tasks: (tasks[0]..=tasks[1]).map(TaskId).collect(), ..like }
+    };
+    let mut told = |life: Life, executors: Vec<ExecutorReport>| {
+        statistics.heard_slot(&slot(Report { executors, ..report(life, 1, 0) }, &[]), heard(0));
+        statistics.clone()
+    };
+    let all_time = |statistics: &Statistics, tasks: [u32; 2]| {
+        let tasks: Vec<TaskId> = (tasks[0]..=tasks[1]).map(TaskId).collect();
+        let executor = statistics.executor(&topology(), "count", &tasks, WorkerIndex(0), 0);
+        (executor.windows[&Window::TenMinutes].executed, executor.windows[&Window::AllTime].executed)
+    };
+    let two = told(life(1, 1), vec![executor([5, 6], 10), executor([7, 8], 5)]);
+    assert_eq!([[5, 6], [7, 8]].map(|tasks| all_time(&two, tasks)), [(10, 10), (5, 5)]);
+    // Both become one, then four.
+    let one = told(life(2, 2), vec![executor([5, 8], 100)]);
+    assert_eq!(all_time(&one, [5, 8]), (115, 115));
+    let four = told(life(3, 3), vec![executor([6, 6], 1000)]);
+    assert_eq!([[5, 5], [6, 6], [7, 7], [8, 8]].map(|tasks| all_time(&four, tasks).1), [110, 1000, 5, 0]);
+}
+
+#[test]
 fn totals_outlive_workers_and_count_nothing_twice() {
     let mut statistics = Statistics::default();
     let (first, second) = (life(1, 1), life(1, 2));

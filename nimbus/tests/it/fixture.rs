@@ -57,6 +57,11 @@ impl Fixture {
         Fixture { folder, memory, session, nimbus, client }
     }
 
+    /// Starts another one on the same records, in a folder of its own.
+    pub(crate) async fn beside(&self) -> Fixture {
+        Fixture::go_on(tempfile::tempdir().unwrap(), self.memory.clone(), |_| {}).await
+    }
+
     /// Stops it and starts another one on the same folder and records.
     pub(crate) async fn restart(self) -> Fixture {
         let Fixture { folder, memory, nimbus, .. } = self;
@@ -200,6 +205,11 @@ impl Machine {
         board.commit(board.change().create_ephemeral(paths::supervisor(&id), record)).await.unwrap();
         let client = fixture.client.clone();
         Machine { id, client, board, slots, number: 0, stage: Stage::Ready, drained: false, keeps: Vec::new() }
+    }
+
+    /// From now on it reports to this one.
+    pub(crate) fn nimbus_is(&mut self, fixture: &Fixture) {
+        self.client = fixture.client.clone();
     }
 
     /// What it has by the plans that are there.

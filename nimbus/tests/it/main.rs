@@ -9,5 +9,7 @@ mod machines;
 mod rebalancing;
 mod restarting;
 mod routes;
+mod several;
+mod sleeping;
 mod store;
 mod submitting;

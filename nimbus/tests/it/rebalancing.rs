@@ -3,7 +3,8 @@
 use cluster_state::board::Board;
 use cluster_state::paths;
 use cluster_state::plans::WholePlan;
-use cluster_state::records::{RebalanceStep, Status, Topology};
+use cluster_state::records::{RebalanceStep, Rebalanced, Status, Topology};
+use nimbus_api::cluster::MachineSummary;
 use nimbus_api::failure::FailureKind;
 use nimbus_api::submission::{Kill, Rebalance};
 use nimbus_api::topology::StatusWord;
@@ -97,5 +98,159 @@ async fn a_running_topology_drains_is_dealt_anew_and_goes_on() {
     let shown = fixture.client.topology("t").await.unwrap();
     assert_eq!((shown.summary.workers, shown.summary.workers_wanted, shown.summary.executors), (3, 3, 3));
     assert_eq!(shown.summary.scheduler, "Fully Scheduled");
+    assert_eq!(shown.graph.components[0].executors, 2);
     assert!(record(&board, &id).await.started);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_and_nothing_is_changed() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    plan(&board, &id, 1).await;
+    let before = record(&board, &id).await;
+    let (kind, said) = refusal(fixture.client.rebalance("t", &wants(1, &[("lines", 2)], 0)).await);
+    assert_eq!(kind, FailureKind::BadRequest);
+    assert_eq!(
+        said,
+        "cannot rebalance `t`: component `lines` cannot have 2 executors: it has 1 tasks, and each executor runs one at \
+         least; 1 to 1 are possible"
+    );
+    let (kind, said) = refusal(fixture.client.rebalance("t", &wants(9, &[], 0)).await);
+    assert_eq!(kind, FailureKind::BadRequest);
+    assert_eq!(said, "cannot rebalance `t`: 9 workers are more than nimbus.slots.perTopology allows, which is 8");
+    assert_eq!(refusal(fixture.client.rebalance("u", &wants(1, &[], 0)).await).0, FailureKind::NotAlive);
+    assert_eq!(record(&board, &id).await, before);
+    let (kind, said) = refusal(fixture.client.drain("m7").await);
+    assert_eq!(kind, FailureKind::NotFound);
+    assert_eq!(said, "no machine has the host name or the Supervisor's id `m7`; there are m1.local");
+    fixture.client.kill("t", Kill { wait_secs: Some(600) }).await.unwrap();
+    let (kind, said) = refusal(fixture.client.rebalance("t", &wants(1, &[], 0)).await);
+    assert_eq!((kind, said.as_str()), (FailureKind::WrongState, "cannot rebalance `t`: it is being killed"));
+}
+
+#[tokio::test]
+async fn one_that_is_dealt_as_it_was_goes_on_at_once_and_restarts_nothing() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    until(&fixture, &mut [&mut machine], |t| t.summary.plan == PlanVersion(1) && t.summary.reason.is_none()).await;
+    fixture.client.rebalance("t", &wants(2, &[], 0)).await.unwrap();
+    let back = eventually(|| async {
+        let record = record(&board, &id).await;
+        (record.status == Status::Active).then_some(record)
+    })
+    .await;
+    assert!(back.started);
+    assert_eq!(back.rebalanced.workers, Some(2));
+    assert_eq!(cluster_state::plans::read(&board, &id).await.unwrap().unwrap().head.version, PlanVersion(1));
+}
+
+#[tokio::test]
+async fn a_new_leader_goes_on_with_a_rebalance_in_each_step() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701, 6702]).await;
+    machine.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    until(&fixture, &mut [&mut machine], |t| t.summary.plan == PlanVersion(1) && t.summary.reason.is_none()).await;
+
+    // While it drains.
+    fixture.client.rebalance("t", &wants(3, &[], 600)).await.unwrap();
+    let draining = record(&board, &id).await;
+    let fixture = fixture.restart().await;
+    machine.nimbus_is(&fixture);
+    until(&fixture, &mut [&mut machine], |t| t.summary.status == StatusWord::Rebalancing).await;
+    assert_eq!(record(&board, &id).await, draining);
+    machine.drained = true;
+    until(&fixture, &mut [&mut machine], |t| t.summary.status == StatusWord::Active && t.summary.reason.is_none())
+        .await;
+    assert_eq!(workers(&plan(&board, &id, 2).await), ["m1:6700@2 1|4", "m1:6701@2 2", "m1:6702@2 3"]);
+
+    // While it switches: before its plan is written, and after.
+    let mut fixture = fixture;
+    for before in [2, 3] {
+        let Fixture { folder, memory, nimbus, .. } = fixture;
+        nimbus.stop().await;
+        let path = paths::topology(&id);
+        let found = board.read::<Topology>(&path).await.unwrap().unwrap();
+        let switching = Topology {
+            rebalanced: Rebalanced { workers: Some(2), ..Rebalanced::default() },
+            status: Status::Rebalancing {
+                step: RebalanceStep::Switching,
+                wait_ms: 0,
+                deadline_ms: 0,
+                from: PlanVersion(2),
+                to: Rebalanced::default(),
+                inactive: Some("deactivated".to_owned()),
+                by_itself: None,
+            },
+            ..found.record
+        };
+        board.commit(board.change().set(path, switching, found.version)).await.unwrap();
+        fixture = Fixture::go_on(folder, memory, |_| {}).await;
+        machine.nimbus_is(&fixture);
+        until(&fixture, &mut [&mut machine], |t| t.summary.status == StatusWord::Inactive).await;
+        assert_eq!(workers(&plan(&board, &id, 3).await), ["m1:6700@3 1|3", "m1:6701@3 2|4"], "{before}");
+        while !record(&board, &id).await.started {
+            machine.tell().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
+    let fixture = Fixture::start().await;
+    let mut first = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    first.tell().await;
+    let id = fixture.submit("t").await.unwrap().id;
+    let board = fixture.board();
+    until(&fixture, &mut [&mut first], |t| t.summary.plan == PlanVersion(1) && t.summary.reason.is_none()).await;
+
+    // Nowhere to go.
+    let drained = fixture.client.drain("m1.local").await.unwrap();
+    let shown = |machine: &MachineSummary| {
+        (machine.id.to_string(), machine.drained, machine.available, machine.used.iter().map(|port| port.0).collect())
+    };
+    assert_eq!(drained.iter().map(shown).collect::<Vec<_>>(), [("m1".to_owned(), true, false, vec![6700u16, 6701])]);
+    until(&fixture, &mut [&mut first], |t| t.summary.scheduler == "Fully Scheduled; waits for slots to leave m1.local")
+        .await;
+    assert_eq!(record(&board, &id).await.status, Status::Active);
+
+    // One slot: both workers' tasks go there, once they have drained. A new leader knows what is drained.
+    let fixture = fixture.restart().await;
+    let mut second = Machine::new(&fixture, "m2", &[6700]).await;
+    first.nimbus_is(&fixture);
+    until(&fixture, &mut [&mut first, &mut second], |t| t.summary.status == StatusWord::Rebalancing).await;
+    let reason = fixture.client.topology("t").await.unwrap().summary.reason.unwrap();
+    assert!(
+        reason.starts_with("rebalancing, as m1.local is being drained: draining, 0 roots pending, at most "),
+        "{reason}"
+    );
+    (first.drained, second.drained) = (true, true);
+    until(&fixture, &mut [&mut first, &mut second], |t| {
+        t.summary.status == StatusWord::Active && t.summary.reason.is_none()
+    })
+    .await;
+    assert_eq!(workers(&plan(&board, &id, 2).await), ["m2:6700@2 1|2|3|4"]);
+    let scheduler = fixture.client.topology("t").await.unwrap().summary.scheduler;
+    assert_eq!(scheduler, "Running with fewer slots than requested (1/2)");
+
+    // Others get nothing there either, until it is drained no more.
+    let other = fixture.submit("u").await.unwrap().id;
+    first.tell().await;
+    let machines = fixture.client.cluster().await.unwrap().machines;
+    let used: Vec<_> = machines.iter().map(shown).collect();
+    assert_eq!(used, [("m1".to_owned(), true, false, vec![]), ("m2".to_owned(), false, true, vec![6700])]);
+    assert_eq!(cluster_state::plans::read(&board, &other).await.unwrap(), None);
+    let again = fixture.client.drain("m1").await.unwrap();
+    assert_eq!(again.iter().map(shown).collect::<Vec<_>>(), [("m1".to_owned(), true, false, vec![])]);
+    let free = fixture.client.undrain("m1").await.unwrap();
+    assert_eq!(free.iter().map(shown).collect::<Vec<_>>(), [("m1".to_owned(), false, true, vec![])]);
+    assert_eq!(workers(&plan(&board, &other, 1).await), ["m1:6700@1 1|3", "m1:6701@1 2|4"]);
+    assert_eq!(board.children(&paths::drained()).await.unwrap(), Vec::<String>::new());
 }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use cluster_state::board::Board;
-use cluster_state::records::{Leader, Nimbus as NimbusRecord, Topology};
-use cluster_state::store::Store;
+use cluster_state::records::Topology;
 use cluster_state::{file, paths, plans};
 use nimbus::Nimbus;
 use nimbus_api::client::Client;
-use nimbus_api::failure::FailureKind;
 use nimbus_api::submission::Kill;
 use nimbus_api::topology::StatusWord;
 use worker_api::ids::PlanVersion;
@@ -90,41 +88,6 @@ async fn a_kill_goes_on_with_its_deadline_in_another_life() {
     // Nothing says that it has drained: the deadline moves it.
     let board = fixture.board();
     eventually(|| async { plans::read(&board, &id).await.unwrap().is_none().then_some(()) }).await;
-}
-
-#[tokio::test]
-async fn one_leads_and_another_says_who() {
-    let fixture = Fixture::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    eventually(|| async { fixture.client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
-    let store: Arc<dyn Store> = fixture.memory.session();
-    let second = Nimbus::start(config(&folder), store).await.unwrap();
-    let client = Client::new(vec![second.address().to_string()]);
-    let (kind, said) = refusal(client.cluster().await);
-    assert_eq!(kind, FailureKind::NotLeader);
-    let board = fixture.board();
-    let leader = board.read::<Leader>(&paths::leader()).await.unwrap().unwrap().record;
-    let address = fixture.nimbus.address();
-    assert_eq!(leader.port, address.port());
-    assert_eq!(said, format!("Nimbus {} at localhost:{} leads, not this one: ask it", leader.nimbus, leader.port));
-    assert_eq!(refusal(client.kill("t", Kill::default()).await).0, FailureKind::NotLeader);
-    // A client that knows both finds the one that leads.
-    let both = Client::new(vec![second.address().to_string(), address.to_string()]);
-    let nimbuses = eventually(|| async {
-        let nimbuses = both.cluster().await.unwrap().nimbuses;
-        (nimbuses.len() == 2).then_some(nimbuses)
-    })
-    .await;
-    assert_eq!(nimbuses.iter().map(|nimbus| nimbus.leads).collect::<Vec<_>>(), [true, false]);
-    // The first one ends: the second one leads at once.
-    fixture.nimbus.stop().await;
-    eventually(|| async { client.cluster().await.is_ok().then_some(()) }).await;
-    let left = board.children(&paths::nimbuses()).await.unwrap();
-    assert_eq!(left.len(), 1);
-    assert_eq!(board.children(&paths::leads()).await.unwrap().len(), 1);
-    let found = board.read::<NimbusRecord>(&paths::nimbus(&left[0].parse().unwrap())).await.unwrap().unwrap();
-    assert_eq!(found.record.port, second.address().port());
-    second.stop().await;
 }
 
 #[tokio::test]
