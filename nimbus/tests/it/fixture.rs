@@ -25,7 +25,7 @@ use topology_api::topology::Graph;
 use worker_api::answer::Spouts;
 use worker_api::describe::{Build, Described};
 use worker_api::ids::{
-    BlobHash, Incarnation, Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+    BlobHash, Incarnation, Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
 };
 use worker_api::report::{REPORT_FORMAT, Report, Stage};
 
@@ -273,6 +273,7 @@ pub(crate) fn report(topology: &TopologyId, worker: WorkerIndex, port: Port, lif
         stage: Stage::Ready,
         spouts: Spouts::Inactive,
         drained: false,
+        revision: Revision(u64::MAX),
         fatal: None,
         uptime_us: 2_000_000,
         cpu_us: 1000,

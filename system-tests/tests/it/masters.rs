@@ -162,8 +162,6 @@ fn a_nimbus_with_an_empty_folder_takes_the_lead_and_keeps_it() {
                 cluster.leader().await.filter(|leader| leader == empty).map(drop)
             })
             .await?;
-        let status = cluster.topology("fault").await?.summary.status;
-        ensure!(status == StatusWord::Active, "{status:?}");
         // A worker is restarted out of what its machine has.
         signal(pids[&2], Signal::KILL)?;
         cluster
@@ -182,6 +180,12 @@ fn a_nimbus_with_an_empty_folder_takes_the_lead_and_keeps_it() {
             })
             .await?;
         ensure!(cluster.leader().await.as_deref() == Some(empty), "{:?}", cluster.leader().await);
+        cluster
+            .wait("its topology is whole again", async |cluster| {
+                let summary = cluster.topology("fault").await.ok()?.summary;
+                (summary.status == StatusWord::Active).then_some(())
+            })
+            .await?;
         let blobs = fs::read_dir(cluster.daemon(empty).folder.join("local/nimbus/blobs"))?.count();
         ensure!(blobs >= 2, "{blobs} files are on the disk of the leader");
 
