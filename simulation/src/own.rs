@@ -181,7 +181,6 @@ impl fmt::Display for Run {
 ///
 /// # Panics
 /// With the test, after a line on standard error that says the seed.
-#[expect(clippy::print_stderr, reason = "it speaks from within a test, which shows it if the test fails")]
 pub fn seeds(seeds: Range<u64>, test: impl Fn(u64)) {
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(seed))) {

@@ -15,6 +15,9 @@ use super::noticeboard::{Noticeboard, topology_at};
 use super::roots::Roots;
 use super::{Invariant, Observation, Settled, Violation};
 
+/// So much earlier than it is recorded the time may begin: a write of a slow cluster state takes up to two seconds.
+const WRITE: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Default)]
 pub struct Draining {
@@ -72,7 +75,7 @@ impl Draining {
         };
         self.draining.remove(id);
         let waited = at - since;
-        if self.clock_was_set || waited >= Duration::from_millis(wait_ms) {
+        if self.clock_was_set || waited + WRITE >= Duration::from_millis(wait_ms) {
             return Ok(());
         }
         let placed = self.noticeboard.placed(id);

@@ -79,10 +79,11 @@ impl Invariant for Slots {
                 let ended = (topology.clone(), *worker, *life);
                 self.living.retain(|_, living| *living != ended);
             }
-            Observation::Recorded { path, .. } => match topology_at(path, "plans") {
-                Some((id, "head")) => self.plan(at, id),
-                _ => {}
-            },
+            Observation::Recorded { path, .. } => {
+                if let Some((id, "head")) = topology_at(path, "plans") {
+                    self.plan(at, id);
+                }
+            }
             _ => {}
         }
         let long = self.shared.iter().find(|(_, since)| at - **since > SHARED);
