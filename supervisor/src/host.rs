@@ -79,7 +79,7 @@ pub trait Host: Send + Sync + 'static {
     /// Why it was not to be had, as part of a sentence; also if `to` was closed.
     fn fetch(&self, hash: BlobHash, from: u64, to: DuplexStream) -> BoxFuture<'static, Result<(), String>>;
 
-    /// Tells Nimbus what is on this machine, and gives its answer. Dropped after 5 s.
+    /// Tells Nimbus what is on this machine, and gives its answer. Dropped after 20 s.
     ///
     /// # Errors
     /// Why no Nimbus answered, in a sentence.
