@@ -472,14 +472,17 @@ impl Process {
                 false => self.request(request),
             }
         }
-        let unsure = FailureKind::NoClusterState.with(
-            "the cluster state went away while this was being stored: whether it was will be seen when it is back, by `storm list`",
-        );
+        let unsure = |shown_by: &str| {
+            FailureKind::Unanswered.with(format!(
+                "the cluster state went away while this was being stored: whether it was is not known; {shown_by} shows it \
+                 when the cluster state is back: look before doing it again"
+            ))
+        };
         match std::mem::replace(&mut self.asker, Asker::None) {
             Asker::None => {}
-            Asker::Submit(_, reply) => drop(reply.send(Err(unsure))),
-            Asker::Command(reply) => drop(reply.send(Err(unsure))),
-            Asker::Drain(_, reply) => drop(reply.send(Err(unsure))),
+            Asker::Submit(_, reply) => drop(reply.send(Err(unsure("`storm list`")))),
+            Asker::Command(reply) => drop(reply.send(Err(unsure("`storm list`")))),
+            Asker::Drain(_, reply) => drop(reply.send(Err(unsure("`storm admin machines`")))),
         }
     }
 
