@@ -107,6 +107,11 @@ impl Process {
             used.insert(slot.port);
             planned_host = Some(slot.host.clone());
         }
+        if let Some(reported) = reported.filter(|_| state != MachineState::Dead) {
+            // What no plan gives it any more may be ending yet.
+            let slots = reported.report.slots.iter().filter(|(_, slot)| slot.state != SlotState::Empty);
+            used.extend(slots.map(|(port, _)| *port));
+        }
         let slots: Vec<Port> = match (record, reported) {
             (_, Some(reported)) => reported.report.slots.keys().copied().collect(),
             (Some(record), None) => record.slots.clone(),
