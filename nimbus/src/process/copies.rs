@@ -12,11 +12,12 @@ use bytes::Bytes;
 use cluster_state::records::Nimbus;
 use futures_util::stream;
 use nimbus_api::submission::Submitted;
-use worker_api::ids::{BlobHash, NimbusId, TopologyId};
+use worker_api::ids::{BlobHash, NimbusId, SupervisorId, TopologyId};
 
 use super::{Process, Reply, Role, WAITING_REQUESTS};
-use crate::blobs::{Blobs, Extent, Refused};
+use crate::blobs::{Blobs, Extent, Refused, Uses};
 use crate::knowledge::{KnownTopology, lengths};
+use crate::liveness::MachineState;
 use crate::peers::Peers;
 use crate::replication::Wanted;
 
@@ -163,16 +164,26 @@ impl Process {
         self.copies.of(&blobs) as u32 + u32::from(here)
     }
 
-    /// What is done about a blob that is not here.
-    pub(crate) fn about_missing(&self, hash: &BlobHash) -> String {
-        match (self.others().as_slice(), self.fetching.trouble(hash)) {
-            ([], _) => "is not on this Nimbus's disk: upload it again".to_owned(),
-            (others, trouble) => {
-                let from: Vec<String> = others.iter().map(|other| format!("{}:{}", other.host, other.port)).collect();
-                let trouble = trouble.map(|trouble| format!("; last: {trouble}")).unwrap_or_default();
-                format!("is not on this Nimbus's disk yet: it is being fetched from {}{trouble}", from.join(", "))
-            }
-        }
+    /// What a topology waits for that is not here, in words that go behind "it is" or stand alone.
+    pub(crate) fn waits_for(&self, topology: &KnownTopology) -> Option<String> {
+        let lacks: Uses = topology.uses().into_iter().filter(|(hash, _)| self.blobs.complete(hash).is_none()).collect();
+        // Without its graph least can be done with it.
+        let graph = lacks.iter().find(|(hash, _)| *hash == topology.record.graph.hash);
+        let (hash, what) = graph.or(lacks.first())?;
+        let is_there = |machine: &SupervisorId| self.observed.machines.state(machine) != MachineState::Dead;
+        let machines = topology.plan.iter().flat_map(|plan| &plan.machines).any(is_there);
+        let how = match self.fetching.trouble(hash) {
+            Some(trouble) => format!("; last: {trouble}"),
+            None if self.others().is_empty() && !machines => "; none that may have it is there: start one".to_owned(),
+            None => String::new(),
+        };
+        let short = &hash.as_str()[..12];
+        Some(format!("waiting for its {what} ({short}…), which is fetched from the other Nimbuses and machines{how}"))
+    }
+
+    /// Whether a topology's graph is not here.
+    pub(crate) fn lacks_graph(&self, topology: &KnownTopology) -> bool {
+        topology.graph.is_err() && self.blobs.complete(&topology.record.graph.hash).is_none()
     }
 }
 

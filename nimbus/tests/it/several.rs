@@ -7,7 +7,7 @@ use cluster_state::records::{Lead, Leader, Nimbus as NimbusRecord};
 use nimbus_api::client::{BlobState, Client, ClientError};
 use nimbus_api::cluster::Cluster;
 use nimbus_api::failure::FailureKind;
-use nimbus_api::submission::{Kill, Submission};
+use nimbus_api::submission::{Kill, Rebalance, Submission};
 use nimbus_api::topology::StatusWord;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -131,9 +131,16 @@ async fn a_leader_without_blobs_keeps_the_lead_and_fetches_them() {
     std::fs::remove_dir_all(folder.path().join("nimbus/blobs")).unwrap();
 
     let first = Fixture::go_on(folder, memory.clone(), |_| {}).await;
-    let broken = first.client.topology("t").await.unwrap().summary;
-    assert_eq!((broken.status, broken.replication), (StatusWord::Broken, 0));
-    assert!(broken.reason.unwrap().ends_with(", is not on this Nimbus's disk: upload it again"));
+    let waits = first.client.topology("t").await.unwrap().summary;
+    assert_eq!((waits.status, waits.replication, waits.tasks), (StatusWord::Active, 0, 0));
+    let said = waiting("graph", &serde_json::to_vec(&graph()).unwrap());
+    let none = format!("{said}; none that may have it is there: start one");
+    assert!(waits.reason.as_ref().unwrap().starts_with(&none), "{waits:?}");
+    let (kind, refused) = refusal(first.client.rebalance("t", &Rebalance::default()).await);
+    assert_eq!(
+        (kind, refused),
+        (FailureKind::WrongState, format!("cannot rebalance `t` now: it is {none}; try again when it is here"))
+    );
     // It goes on by itself when somebody has them.
     let second = Fixture::go_on(copies, memory, |_| {}).await;
     let healed = eventually(|| async {
@@ -170,17 +177,13 @@ async fn what_cannot_be_fetched_yet_is_told() {
         reason.contains("; last: ").then_some(reason)
     })
     .await;
-    let fetched = format!(
-        "its executable, blob {}, is not on this Nimbus's disk yet: it is being fetched from 127.0.0.1:{port}; last: Nimbus \
-         gone at 127.0.0.1:{port}: ",
-        hash_of(EXECUTABLE)
-    );
+    let fetched = format!("{}; last: Nimbus gone at 127.0.0.1:{port}: ", waiting("executable", EXECUTABLE));
     assert!(said.starts_with(&fetched), "{said}");
     // An upload heals it as well.
     upload(&fixture.client, EXECUTABLE).await;
     eventually(|| async {
         let summary = fixture.client.topology(id.as_str()).await.unwrap().summary;
-        (summary.status == StatusWord::Active).then_some(())
+        (!summary.reason.is_some_and(|reason| reason.starts_with("waiting for its "))).then_some(())
     })
     .await;
 }
