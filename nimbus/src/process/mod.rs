@@ -258,6 +258,8 @@ pub(crate) struct Process {
     copies: Copies,
     asking: UnderWay<(NimbusId, Result<Vec<BlobHash>, String>)>,
     asked: BTreeSet<NimbusId>,
+    /// Which machine was asked for a blob that is lacking, and until when, on `clock`, no other one is.
+    offering: BTreeMap<BlobHash, (SupervisorId, u64)>,
     /// At most [`WAITING_REQUESTS`] submissions wait for copies.
     replicating: Vec<Replicating>,
 }
@@ -317,6 +319,7 @@ impl Process {
             copies: Copies::default(),
             asking: FuturesUnordered::new(),
             asked: BTreeSet::new(),
+            offering: BTreeMap::new(),
             replicating: Vec::new(),
         }
     }

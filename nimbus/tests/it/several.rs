@@ -155,6 +155,47 @@ async fn a_leader_without_blobs_keeps_the_lead_and_fetches_them() {
 }
 
 #[tokio::test]
+async fn a_leader_without_blobs_gets_them_from_one_machine_that_runs_what_uses_them() {
+    let first = Fixture::start().await;
+    let mut machine = Machine::new(&first, "m1", &[6700]).await;
+    let mut other = Machine::new(&first, "m2", &[6700]).await;
+    let mut idle = Machine::new(&first, "m3", &[6700]).await;
+    for machine in [&mut machine, &mut other] {
+        machine.tell().await;
+    }
+    let id = first.submit("t").await.unwrap().id;
+    plan(&first.board(), &id, 1).await;
+    assert_eq!(machine.tell().await.wanted, []);
+    let Fixture { folder, memory, nimbus, .. } = first;
+    nimbus.stop().await;
+    std::fs::remove_dir_all(folder.path().join("nimbus/blobs")).unwrap();
+
+    let first = Fixture::go_on(folder, memory, |_| {}).await;
+    for machine in [&mut machine, &mut other, &mut idle] {
+        machine.nimbus_is(&first);
+    }
+    assert_eq!(idle.tell().await.wanted, []);
+    let json = serde_json::to_vec(&graph()).unwrap();
+    let wanted: Vec<String> = machine.tell().await.wanted.iter().map(ToString::to_string).collect();
+    assert_eq!(wanted, files());
+    assert_eq!(other.tell().await.wanted, [], "one is enough");
+    let shown = first.client.topology("t").await.unwrap().summary;
+    assert_eq!((shown.status, shown.workers, shown.workers_wanted), (StatusWord::Active, 2, 2));
+    assert!(shown.reason.unwrap().starts_with(&waiting("graph", &json)));
+
+    first.client.upload(&hash_of(&json), 0, json.len() as u64, json.into()).await.unwrap();
+    assert_eq!(machine.tell().await.wanted, [hash_of(EXECUTABLE)]);
+    upload(&first.client, EXECUTABLE).await;
+    assert_eq!(machine.tell().await.wanted, []);
+    let healed = eventually(|| async {
+        let summary = first.client.topology("t").await.unwrap().summary;
+        (summary.tasks == 4).then_some(summary)
+    })
+    .await;
+    assert_eq!((healed.id, healed.replication), (id, 1));
+}
+
+#[tokio::test]
 async fn what_cannot_be_fetched_yet_is_told() {
     let fixture = Fixture::start().await;
     let id = fixture.submit("t").await.unwrap().id;
