@@ -343,6 +343,7 @@ mod tests {
             arguments: Vec::new(),
             started: true,
             rebalanced: Rebalanced::default(),
+            revision: Default::default(),
             status,
         }
     }

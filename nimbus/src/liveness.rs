@@ -384,6 +384,7 @@ mod tests {
             stage: worker_api::report::Stage::Ready,
             spouts: worker_api::answer::Spouts::Active,
             drained: false,
+            revision: Default::default(),
             fatal: None,
             uptime_us: secs * 1_000_000,
             cpu_us: 0,

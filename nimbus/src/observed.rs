@@ -244,7 +244,8 @@ impl Observed {
             }
             ready &= matches!(report.stage, Stage::Ready | Stage::Ended) && runs;
             ended &= report.stage == Stage::Ended;
-            drained &= report.drained || !runs;
+            // Drained before it was told to is not drained: its spouts may have been asked since.
+            drained &= report.drained && report.revision >= topology.record.revision || !runs;
         }
         events.extend(ended.then_some(Event::AllEnded));
         events.extend(ready.then_some(Event::AllReady));

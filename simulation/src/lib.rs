@@ -4,4 +4,20 @@
 //! Not here: real processes (`system-tests`). Invariant: a run depends on its seed alone, to the last byte of its log.
 #![forbid(unsafe_code)]
 
+// The macros write paths that begin with `::storm`, the crate that users depend on.
+extern crate topology_api as storm;
+
+pub mod disk;
+pub mod faults;
+pub mod log;
+pub mod machine;
+pub mod network;
+pub mod nimbuses;
 pub mod oracle;
+pub mod own;
+pub mod process;
+pub mod run;
+pub mod store;
+pub mod users;
+pub mod workload;
+pub mod world;

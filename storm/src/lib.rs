@@ -430,6 +430,13 @@ mod worker_role;
 pub use clap;
 pub use local_cluster;
 pub use run::run;
+/// A user's own topology in a simulated cluster, under faults by a seed.
+#[cfg(feature = "simulation")]
+pub mod simulation {
+    pub use ::simulation::oracle::Violation;
+    pub use ::simulation::own::{Faults, Run, Simulation, seeds};
+    pub use ::simulation::run::Outcome;
+}
 pub use topology_api::*;
 
 /// Everything that a topology's author usually needs: `use storm::prelude::*;`.
@@ -442,3 +449,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The examples of docs/testing.md, compiled and run.
+#[cfg(all(doctest, feature = "simulation"))]
+#[doc = include_str!("../../docs/testing.md")]
+struct Testing;

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use worker_api::answer::{ANSWER_FORMAT, Answer, GoneLife, Slot as SlotWord, Spouts};
-use worker_api::ids::{BlobHash, Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{BlobHash, Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, WorkerIndex};
 use worker_api::report::Report;
 
 use crate::SupervisorConfig;
@@ -556,6 +556,7 @@ impl Machine {
                     None if place.slot.keeps() => report.spouts,
                     None => Spouts::Inactive,
                 },
+                revision: followed.map_or(report.revision, |followed| followed.topology.revision),
                 placement: followed.filter(newer).map(|followed| followed.placement.clone()),
                 gone: gone.map(|(worker, life)| GoneLife { worker: *worker, life: *life }).collect(),
             };
@@ -824,5 +825,12 @@ fn broken(error: JoinError) {
 
 /// What one is told that has no slot here.
 pub(crate) fn gone() -> Answer {
-    Answer { format: ANSWER_FORMAT, slot: SlotWord::Gone, spouts: Spouts::Inactive, placement: None, gone: Vec::new() }
+    Answer {
+        format: ANSWER_FORMAT,
+        slot: SlotWord::Gone,
+        spouts: Spouts::Inactive,
+        revision: Revision::default(),
+        placement: None,
+        gone: Vec::new(),
+    }
 }

@@ -74,6 +74,7 @@ pub(crate) fn start(
         graph,
         placement: followed.placement.clone(),
         spouts: followed.spouts(),
+        revision: topology.revision,
         supervisor_socket: socket,
         nimbuses: config.nimbuses.clone(),
         log: log(config, &topology.id, port),

@@ -22,7 +22,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use worker_api::answer::Spouts;
 use worker_api::describe::{Build, Described, platform};
-use worker_api::ids::{BlobHash, Incarnation, Life, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{
+    BlobHash, Incarnation, Life, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+};
 use worker_api::report::{REPORT_FORMAT, Report, Stage};
 
 /// What an executable is here: nobody starts it.
@@ -203,6 +205,7 @@ fn running(topology: &TopologyId, worker: WorkerIndex, port: Port, life: Life, p
         stage: Stage::Ready,
         spouts: Spouts::Active,
         drained: false,
+        revision: Revision(u64::MAX),
         fatal: None,
         uptime_us: 1_000_000,
         cpu_us: 1000,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Life, WorkerIndex};
+use crate::ids::{Life, Revision, WorkerIndex};
 use crate::plan::Placement;
 
 /// The number of this format. Another one is ignored, with a line in the log.
@@ -20,6 +20,9 @@ pub struct Answer {
     pub slot: Slot,
     /// What its spouts shall do.
     pub spouts: Spouts,
+    /// The topology's record that says so.
+    #[serde(default)]
+    pub revision: Revision,
     /// Who runs what where, if the report named an older version.
     pub placement: Option<Placement>,
     /// Lives of peers that are known to be gone for good.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::answer::Spouts;
-use crate::ids::{Incarnation, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use crate::ids::{Incarnation, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 use crate::plan::Placement;
 use crate::secret::Secret;
 
@@ -51,6 +51,9 @@ pub struct Launch {
     pub placement: Placement,
     /// What the spouts shall do, as far as is known.
     pub spouts: Spouts,
+    /// The topology's record that says so.
+    #[serde(default)]
+    pub revision: Revision,
     /// The Supervisor's Unix socket.
     pub supervisor_socket: PathBuf,
     /// `host:port` of each Nimbus, for when the Supervisor is silent.

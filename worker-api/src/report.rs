@@ -10,7 +10,7 @@ use topology_api::fail::FailKind;
 use topology_api::ids::TaskId;
 
 use crate::answer::Spouts;
-use crate::ids::{Life, PlanVersion, Port, TopologyId, WorkerIndex};
+use crate::ids::{Life, PlanVersion, Port, Revision, TopologyId, WorkerIndex};
 
 /// The number of this format. Another one is refused, and the worker is told to stop.
 pub const REPORT_FORMAT: u32 = 1;
@@ -40,6 +40,9 @@ pub struct Report {
     pub spouts: Spouts,
     /// Whether its spouts are not asked and none of their roots is pending.
     pub drained: bool,
+    /// The last record of the topology that it has heard of: `drained` says nothing of what later ones ask.
+    #[serde(default)]
+    pub revision: Revision,
     /// The error that ended an executor for good, if one did: component and text.
     pub fatal: Option<Fatal>,
     /// Since when it lives.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use mutations::Mutation;
 use worker_api::answer::{Answer, GoneLife, Slot, Spouts};
-use worker_api::ids::{PlanVersion, WorkerIndex};
+use worker_api::ids::{PlanVersion, Revision, WorkerIndex};
 use worker_api::plan::{Placement, Plan};
 use worker_api::report::{Fatal, Stage};
 
@@ -82,6 +82,7 @@ pub(crate) struct Head {
     pub(crate) stage: Stage,
     pub(crate) spouts: Spouts,
     pub(crate) drained: bool,
+    pub(crate) revision: Revision,
     pub(crate) fatal: Option<Fatal>,
 }
 
@@ -94,6 +95,8 @@ pub(crate) struct Control {
     placement: PlanVersion,
     /// What its spouts shall do.
     wanted: Spouts,
+    /// The record that says so.
+    revision: Revision,
     /// What they do.
     spouts: Spouts,
     was_ready: bool,
@@ -111,12 +114,13 @@ pub(crate) struct Control {
 
 impl Control {
     /// A worker that begins now. `spouts` is what they shall do as far as is known.
-    pub(crate) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts) -> Self {
+    pub(crate) fn new(me: WorkerIndex, placement: &Placement, spouts: Spouts, revision: Revision) -> Self {
         Control {
             me,
             plan: placement.plan.clone(),
             placement: placement.version,
             wanted: spouts,
+            revision,
             spouts: Spouts::Inactive,
             was_ready: false,
             draining: None,
@@ -185,8 +189,11 @@ impl Control {
     }
 
     fn answer(&mut self, answer: Answer, now: Duration, effects: &mut Vec<Effect>) {
-        let Answer { slot, spouts, placement, gone, .. } = answer;
-        self.wanted = spouts;
+        let Answer { slot, spouts, revision, placement, gone, .. } = answer;
+        // Supervisor and Nimbus need not know the same record.
+        if revision >= self.revision {
+            (self.wanted, self.revision) = (spouts, revision);
+        }
         effects.extend(gone.into_iter().map(Effect::Gone));
         let later = |version| {
             version > self.placement || (mutations::on(Mutation::OldPlanAccepted) && version < self.placement)
@@ -237,6 +244,7 @@ impl Control {
             stage: self.stage(seen),
             spouts: self.spouts,
             drained: self.spouts == Spouts::Inactive && seen.drained,
+            revision: self.revision,
             fatal: seen.fatal.clone(),
         };
         let due = self.reported.as_ref().is_none_or(|(last, at)| {
@@ -280,7 +288,7 @@ mod tests {
     }
 
     fn answer(spouts: Spouts, placement: Option<Placement>) -> Answer {
-        Answer { format: ANSWER_FORMAT, slot: Slot::Kept, spouts, placement, gone: Vec::new() }
+        Answer { format: ANSWER_FORMAT, slot: Slot::Kept, spouts, revision: Revision(1), placement, gone: Vec::new() }
     }
 
     fn ms(count: u64) -> Duration {
@@ -293,12 +301,13 @@ mod tests {
 
     /// A report in short.
     fn report(number: u64, stage: Stage, spouts: Spouts, drained: bool) -> Effect {
-        let head = Head { number, placement: PlanVersion(1), stage, spouts, drained, fatal: None };
+        let head =
+            Head { number, placement: PlanVersion(1), stage, spouts, drained, revision: Revision(1), fatal: None };
         Effect::Report { head, to_nimbus: false }
     }
 
     fn control(spouts: Spouts) -> Control {
-        Control::new(ME, &placement(1, [1, 1], [1, 2]), spouts)
+        Control::new(ME, &placement(1, [1, 1], [1, 2]), spouts, Revision(1))
     }
 
     /// One that has reported at 0 that it is ready and inactive, and again that it is active.
@@ -401,6 +410,7 @@ mod tests {
             stage: Stage::Ready,
             spouts: Spouts::Inactive,
             drained: false,
+            revision: Revision(1),
             fatal: Some(fatal.clone()),
         };
         let report = Effect::Report { head, to_nimbus: false };
@@ -429,6 +439,20 @@ mod tests {
         let mut more = placement(2, [1, 1], [1, 2]);
         more.plan.workers.push(SlotPlan { version: PlanVersion(2), executors: Vec::new() });
         assert_eq!(told(more), Some(others));
+    }
+
+    #[test]
+    fn it_says_which_record_it_has_heard_of_and_obeys_no_older_one() {
+        let mut control = active();
+        let newer = Answer { revision: Revision(3), ..answer(Spouts::Inactive, None) };
+        let effects = control.step(ms(1), &busy(), Some(Event::Supervisor(newer)));
+        let head = match &effects[..] {
+            [Effect::Deactivate, Effect::Report { head, .. }] => head,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((head.spouts, head.drained, head.revision), (Spouts::Inactive, false, Revision(3)));
+        let older = Answer { revision: Revision(2), ..answer(Spouts::Active, None) };
+        assert_eq!(control.step(ms(2), &busy(), Some(Event::Supervisor(older))), []);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl<S: Surroundings> Role<S> {
             began: control.now(),
             seam: control,
             worker: Arc::new(worker),
-            control: Control::new(*me, placement, launch.spouts),
+            control: Control::new(*me, placement, launch.spouts, launch.revision),
             surroundings,
             logged: Stage::Starting,
             waits_at: WAITS,
@@ -199,7 +199,7 @@ impl<S: Surroundings> Role<S> {
 
     fn report(&self, head: Head) -> Report {
         let WorkerReport { uptime_us, inbox_bytes, executors, links, metrics } = self.worker.report();
-        let Head { number, placement, stage, spouts, drained, fatal } = head;
+        let Head { number, placement, stage, spouts, drained, revision, fatal } = head;
         let ProcessFacts { pid, cpu_us, memory_bytes } = self.surroundings.process();
         Report {
             format: REPORT_FORMAT,
@@ -213,6 +213,7 @@ impl<S: Surroundings> Role<S> {
             stage,
             spouts,
             drained,
+            revision,
             fatal,
             uptime_us,
             cpu_us,

@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod fix;
+mod simulate;
 mod tidy;
 mod verify;
 mod workspace;
@@ -36,6 +37,8 @@ enum Verb {
     Demo(demo::Options),
     /// Measure the runtime beside the hand-written limits
     Bench(bench::Options),
+    /// Run whole clusters under faults, each by a seed, in virtual time
+    Simulate(simulate::Options),
     /// Start or stop a throw-away Apache ZooKeeper on loopback
     Zookeeper(zookeeper::Options),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Fix => fix::run(&workspace),
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options),
+        Verb::Simulate(options) => simulate::run(&workspace, &options),
         Verb::Zookeeper(options) => zookeeper::run(&workspace, &options),
     });
     match outcome {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use worker_api::describe::Build;
-use worker_api::ids::{BlobHash, FileName, PlanVersion, TopologyId, TopologyName};
+use worker_api::ids::{BlobHash, FileName, PlanVersion, Revision, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use super::{EpochMs, Record};
@@ -37,6 +37,9 @@ pub struct Topology {
     /// What a rebalance has changed of the submission.
     #[serde(default, skip_serializing_if = "Rebalanced::is_nothing")]
     pub rebalanced: Rebalanced,
+    /// Counts the changes of this record.
+    #[serde(default)]
+    pub revision: Revision,
     /// What shall become of it.
     pub status: Status,
 }

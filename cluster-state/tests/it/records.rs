@@ -63,6 +63,7 @@ fn topology(status: Status) -> Topology {
         arguments: vec!["--speed".into(), "2".into()],
         started: true,
         rebalanced: Default::default(),
+        revision: Default::default(),
         status,
     }
 }

@@ -149,6 +149,7 @@ impl Process {
             format: ANSWER_FORMAT,
             slot: if leads && is_gone { Slot::Gone } else { Slot::Kept },
             spouts: topology.map_or(report.spouts, |topology| lifecycle::spouts(&topology.record)),
+            revision: topology.map_or(report.revision, |topology| topology.record.revision),
             placement: newer.map(|plan| plan.placement.clone()),
             gone: self.observed.gone(&report.topology),
         };

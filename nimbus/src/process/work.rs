@@ -17,7 +17,7 @@ use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted, name_is_tak
 use nimbus_api::topology::TopologySummary;
 use seam::Seam;
 use topology_api::config::TopologySettings;
-use worker_api::ids::{BlobHash, Port, SupervisorId, TopologyId, TopologyName};
+use worker_api::ids::{BlobHash, Port, Revision, SupervisorId, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
 use super::{Asker, Command, Done, LONGEST_WAIT, NotSubmitted, Process, Reply, Request, Role, not_alive};
@@ -357,10 +357,12 @@ impl Process {
         let writer = writer.clone();
         match (change, before) {
             (Change::Store(after), Some(before)) => Some(Box::pin(async move {
+                let after = records::Topology { revision: Revision(before.revision.0 + 1), ..after };
                 let written = writer.set(&before, after.clone()).await;
                 Done::Stored(Box::new(after), written)
             })),
             (Change::RemovePlan(after), Some(before)) => Some(Box::pin(async move {
+                let after = records::Topology { revision: Revision(before.revision.0 + 1), ..after };
                 let written = writer.remove_plan(&before, after.clone()).await;
                 Done::PlanRemoved(Box::new(after), written)
             })),
@@ -506,6 +508,7 @@ async fn store(
         arguments: submission.arguments,
         started: false,
         rebalanced: Rebalanced::default(),
+        revision: Revision::default(),
         status: Status::Active,
     };
     match store_record(blobs, writer, &record, Secret::new(seam.random_key()), count).await {

@@ -246,12 +246,14 @@ fn deal_anew(
         let failing = u16::try_from(index).ok().and_then(|index| topology.failing.get(&WorkerIndex(index)));
         failing.is_some_and(|(supervisor, port)| (supervisor, *port) == (&slot.supervisor, slot.port))
     };
-    let may_stay = |(index, slot): &(usize, WorkerSlot)| {
-        let available = matches!(machines.get(&slot.supervisor), Some(Machine::Available { .. }));
-        available && !fails(*index, slot)
-    };
-    let own: Vec<WorkerSlot> = has.iter().filter(|held| may_stay(held)).map(|(_, slot)| slot.clone()).collect();
-    let mut slots = free.spread(&topology.platform, wanted, own);
+    let may_stay =
+        |(_, slot): &&(usize, WorkerSlot)| matches!(machines.get(&slot.supervisor), Some(Machine::Available { .. }));
+    let (failing, own): (Vec<_>, Vec<_>) =
+        has.iter().filter(may_stay).cloned().partition(|(index, slot)| fails(*index, slot));
+    let mut slots = free.spread(&topology.platform, wanted, own.into_iter().map(|(_, slot)| slot).collect());
+    // A slot that fails its worker is better than none.
+    let lacking = wanted.saturating_sub(slots.len());
+    slots.extend(failing.into_iter().map(|(_, slot)| slot).take(lacking));
     if slots.is_empty() {
         slots = has.iter().take(wanted).map(|(_, slot)| slot.clone()).collect();
     }

@@ -302,6 +302,8 @@ fn slots_that_fail_their_workers_are_left_when_dealt_anew() {
         topology.failing = [(WorkerIndex(0), (machine(1), Port(6700)))].into();
     };
     assert_eq!(texts(&dealt(fails, &machines(&[3]))), ["a v2 m1:6702@2[1 2|5] m1:6701@1[3 4|6]"]);
+    // Without another slot they stay.
+    assert_eq!(texts(&dealt(fails, &machines(&[2]))), Vec::<String>::new());
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn report(life: Life, number: u64, executed: u64) -> Report {
         stage: Stage::Ready,
         spouts: Spouts::Active,
         drained: false,
+        revision: Default::default(),
         fatal: None,
         uptime_us: number * 1_000_000,
         cpu_us: 0,

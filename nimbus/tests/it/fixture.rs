@@ -25,7 +25,7 @@ use topology_api::topology::Graph;
 use worker_api::answer::Spouts;
 use worker_api::describe::{Build, Described};
 use worker_api::ids::{
-    BlobHash, Incarnation, Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+    BlobHash, Incarnation, Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
 };
 use worker_api::report::{REPORT_FORMAT, Report, Stage};
 
@@ -190,6 +190,8 @@ pub(crate) struct Machine {
     pub(crate) stage: Stage,
     /// Whether they say to be drained.
     pub(crate) drained: bool,
+    /// The last record that they have heard of.
+    pub(crate) revision: Revision,
     /// What it says to have of topologies beside its workers.
     pub(crate) keeps: Vec<TopologyId>,
 }
@@ -210,7 +212,18 @@ impl Machine {
         };
         board.commit(board.change().create_ephemeral(paths::supervisor(&id), record)).await.unwrap();
         let client = fixture.client.clone();
-        Machine { id, client, board, slots, number: 0, stage: Stage::Ready, drained: false, keeps: Vec::new() }
+        let revision = Revision(u64::MAX);
+        Machine {
+            id,
+            client,
+            board,
+            slots,
+            number: 0,
+            stage: Stage::Ready,
+            drained: false,
+            revision,
+            keeps: Vec::new(),
+        }
     }
 
     /// From now on it reports to this one.
@@ -232,6 +245,7 @@ impl Machine {
                 let (port, life) = (placed.port.unwrap(), Life { plan: placed.version, incarnation: Incarnation(1) });
                 let mut report = report(&id, *index, port, life);
                 (report.stage, report.drained, report.placement) = (self.stage, self.drained, plan.head.version);
+                report.revision = self.revision;
                 let worker = SlotWorker {
                     topology: id.clone(),
                     worker: *index,
@@ -279,6 +293,7 @@ pub(crate) fn report(topology: &TopologyId, worker: WorkerIndex, port: Port, lif
         stage: Stage::Ready,
         spouts: Spouts::Inactive,
         drained: false,
+        revision: Revision(u64::MAX),
         fatal: None,
         uptime_us: 2_000_000,
         cpu_us: 1000,

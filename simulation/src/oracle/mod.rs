@@ -1,13 +1,60 @@
 //! What must hold in every run, one file for each invariant.
 //!
 //! The world tells what it sees, as [`Observation`]s in the order of their happening, and at the end what is left
-//! ([`Settled`]). Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
+//! ([`Settled`]). How exact each is stands at the head of its file; in short:
+//!
+//! | file | exact | a bound |
+//! |---|---|---|
+//! | `at_least_once` | effects before the ack, none twice, nothing forgotten | |
+//! | `one_outcome` | one end for each attempt | |
+//! | `incarnations` | no older life of a peer after a newer one | |
+//! | `conservation` | edges, if no worker ended; a living worker's own counts | edges, if workers ended |
+//! | `plans` | versions, parts that heads name | |
+//! | `leads` | a lead for each write, one at a time | |
+//! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
+//! | `activation` | who was prepared before spouts are asked | |
+//! | `draining` | what was pending when it went on | the time, if a clock was set |
+//! | `liveness` | what is left at the end | when that is: the world's patience |
+//! | `baseline` | records, leases, folders, processes, blobs at the end | |
+//!
+//! Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
+
+mod activation;
+mod at_least_once;
+mod baseline;
+mod conservation;
+mod draining;
+mod incarnations;
+mod leads;
+mod liveness;
+mod noticeboard;
+mod one_outcome;
+mod plans;
+mod roots;
+mod slots;
+#[cfg(test)]
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use topology_api::ids::TaskId;
 use worker::process::WorkerReport;
-use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+
+use crate::workload::Shape;
+
+pub use activation::Activation;
+pub use at_least_once::AtLeastOnce;
+pub use baseline::Baseline;
+pub use conservation::Conservation;
+pub use draining::Draining;
+pub use incarnations::Incarnations;
+pub use leads::Leads;
+pub use liveness::Liveness;
+pub use one_outcome::OneOutcome;
+pub use plans::Plans;
+pub use slots::Slots;
 
 /// A tuple that a source has given, across its replays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,26 +68,118 @@ pub struct SourceTuple {
 /// What happens in a run, and an invariant may speak of.
 #[derive(Clone, Debug)]
 pub enum Observation {
-    /// A spout has emitted a root; `attempt` counts from 1.
-    Emitted { topology: TopologyId, tuple: SourceTuple, attempt: u32 },
+    /// A bolt's task was prepared.
+    Prepared {
+        /// Its topology.
+        topology: TopologyId,
+        /// The task.
+        task: TaskId,
+        /// The worker that runs it, and which life of it.
+        by: (WorkerIndex, Life),
+    },
+    /// A spout has emitted a root.
+    Emitted {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// How often the source has given it, from 1; no two spouts give one attempt.
+        attempt: u32,
+        /// The worker that runs the spout, and which life of it.
+        by: (WorkerIndex, Life),
+    },
     /// Its effect, one of as many as it should have, has reached a sink.
-    Effect { topology: TopologyId, tuple: SourceTuple, index: u32 },
+    Effect {
+        /// Its topology.
+        topology: TopologyId,
+        /// Of which tuple.
+        tuple: SourceTuple,
+        /// Of which attempt.
+        attempt: u32,
+        /// Which of its effects, from 0.
+        index: u32,
+    },
     /// The spout has heard that it is acked.
-    Acked { topology: TopologyId, tuple: SourceTuple, attempt: u32 },
+    Acked {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// Which attempt.
+        attempt: u32,
+    },
     /// The spout has heard that it failed.
-    Failed { topology: TopologyId, tuple: SourceTuple, attempt: u32, reason: String },
-    /// A value of the cluster state was written (`None`: removed), by a writer whose session had this number.
-    Recorded { writer: String, path: String, value: Option<Vec<u8>> },
+    Failed {
+        /// Its topology.
+        topology: TopologyId,
+        /// What it stands for.
+        tuple: SourceTuple,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A value of the cluster state was written or removed: one of these for each step of a transaction, in its order.
+    Recorded {
+        /// Whose session did it; empty if a session's end did.
+        writer: String,
+        /// Where.
+        path: String,
+        /// The record's bytes; `None` if it was removed.
+        value: Option<Vec<u8>>,
+    },
     /// A worker's process has begun.
-    WorkerStarted { topology: TopologyId, worker: WorkerIndex, life: Life, machine: SupervisorId, port: Port },
-    /// It has ended; `report` is what it had counted at its last breath.
-    WorkerEnded { topology: TopologyId, worker: WorkerIndex, life: Life, in_order: bool, report: Box<WorkerReport> },
+    WorkerStarted {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it.
+        worker: WorkerIndex,
+        /// Which life.
+        life: Life,
+        /// On which machine.
+        machine: SupervisorId,
+        /// In which slot.
+        port: Port,
+    },
+    /// It has ended.
+    WorkerEnded {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it.
+        worker: WorkerIndex,
+        /// Which life.
+        life: Life,
+        /// Whether it ended by itself, and not by a kill or a crash.
+        in_order: bool,
+        /// What it had counted at its last breath.
+        report: Box<WorkerReport>,
+    },
     /// A worker's link has accepted this life of a peer.
-    Accepted { topology: TopologyId, by: (WorkerIndex, Life), peer: (WorkerIndex, Life) },
-    /// A topology was submitted, and the submitter was told so; its sources, with how many effects a tuple has.
-    Submitted { topology: TopologyId, effects: u32 },
+    Accepted {
+        /// Their topology.
+        topology: TopologyId,
+        /// Who has accepted.
+        by: (WorkerIndex, Life),
+        /// Whom.
+        peer: (WorkerIndex, Life),
+    },
+    /// A topology was submitted, and the submitter was told so.
+    Submitted {
+        /// Which.
+        topology: TopologyId,
+        /// How many effects a tuple of its sources has.
+        effects: u32,
+    },
     /// A kill of it was answered.
-    Killed { topology: TopologyId },
+    Killed {
+        /// Which.
+        topology: TopologyId,
+    },
+    /// The clock on the wall of a machine or a Nimbus was set.
+    ClockJumped {
+        /// Its name.
+        machine: String,
+    },
     /// From now on nothing is disturbed any more.
     FaultsStop,
 }
@@ -56,6 +195,8 @@ pub struct Settled {
     pub blobs: BTreeMap<String, BTreeSet<String>>,
     /// Folders and files of workers on machines.
     pub folders: BTreeMap<SupervisorId, BTreeSet<String>>,
+    /// Nimbuses and Supervisors that live, by their ids.
+    pub daemons: BTreeSet<String>,
     /// Worker processes that live, by machine.
     pub processes: BTreeMap<SupervisorId, BTreeSet<(TopologyId, WorkerIndex, Life)>>,
 }
@@ -98,4 +239,41 @@ pub trait Invariant {
     /// # Errors
     /// If it does not hold.
     fn finish(&mut self, settled: &Settled) -> Result<(), Violation>;
+}
+
+impl Violation {
+    fn new(invariant: &'static str, what: String) -> Self {
+        Violation { invariant, what }
+    }
+}
+
+/// All invariants, for topologies of these shapes; of others they know what they are told.
+pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    let mut all = between_workers(shapes);
+    let of_daemons: [Box<dyn Invariant + Send>; 6] = [
+        Box::new(Plans::default()),
+        Box::new(Leads::default()),
+        Box::new(Slots::default()),
+        Box::new(Activation::new(shapes)),
+        Box::new(Draining::default()),
+        Box::new(Baseline::default()),
+    ];
+    all.extend(of_daemons);
+    all
+}
+
+/// Those that need no daemons and no records: what follows from tuples, lives and counts.
+pub fn between_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
+    vec![
+        Box::new(AtLeastOnce::new(shapes)),
+        Box::new(OneOutcome::default()),
+        Box::new(Incarnations::default()),
+        Box::new(Conservation::new(shapes)),
+        Box::new(Liveness::default()),
+    ]
+}
+
+/// The name of a submission's topology: what its id begins with.
+fn name_of(id: &TopologyId) -> &str {
+    id.as_str().rsplitn(3, '-').last().unwrap_or(id.as_str())
 }

@@ -14,7 +14,9 @@ use serde_json::Value;
 use storm::fail::FailKind;
 use storm::ids::TaskId;
 use worker_api::answer::{ANSWER_FORMAT, Answer, GoneLife, Slot, Spouts};
-use worker_api::ids::{Incarnation, Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{
+    Incarnation, Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+};
 use worker_api::launch::{LAUNCH_FORMAT, Launch};
 use worker_api::plan::{Address, Placement, Plan, SlotPlan};
 use worker_api::report::{Counts, Fatal, Report, Stage};
@@ -60,7 +62,7 @@ struct State {
 }
 
 fn kept(spouts: Spouts) -> Answer {
-    Answer { format: ANSWER_FORMAT, slot: Slot::Kept, spouts, placement: None, gone: Vec::new() }
+    Answer { format: ANSWER_FORMAT, slot: Slot::Kept, spouts, revision: Revision(1), placement: None, gone: Vec::new() }
 }
 
 impl Supervisor {
@@ -193,6 +195,7 @@ impl Machine {
             graph: self.path("graph.json"),
             placement: self.placement.clone(),
             spouts,
+            revision: Revision(1),
             supervisor_socket: self.supervisor.path.clone(),
             nimbuses: self.nimbuses.clone(),
             log: self.path(format!("worker-{worker}.log")),

@@ -240,6 +240,7 @@ impl Cluster {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             started: true,
             rebalanced: Default::default(),
+            revision: Default::default(),
             status: Status::Active,
         }
     }

@@ -173,6 +173,7 @@ fn hello(start: &WorkerStart) -> Report {
         stage: Stage::Ready,
         spouts: Spouts::Active,
         drained: false,
+        revision: Default::default(),
         fatal: None,
         uptime_us: 1,
         cpu_us: 0,

@@ -14,7 +14,9 @@ use topology_api::ids::TaskId;
 use topology_api::topology::{ComponentGraph, GRAPH_FORMAT, Graph, InputGraph, StreamGraph};
 use worker_api::answer::{ANSWER_FORMAT, Answer, GoneLife, Slot, Spouts};
 use worker_api::describe::{Build, Described, platform};
-use worker_api::ids::{Incarnation, Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{
+    Incarnation, Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+};
 use worker_api::launch::{LAUNCH_FORMAT, Launch};
 use worker_api::plan::{Address, Placement, Plan, SlotPlan};
 use worker_api::read_json;
@@ -84,6 +86,7 @@ fn launch_file() {
         graph: "graph.json".into(),
         placement: placement(),
         spouts: Spouts::Inactive,
+        revision: Revision(7),
         supervisor_socket: "/run/storm/supervisor.sock".into(),
         nimbuses: vec!["node-0:6628".to_owned()],
         log: "/var/log/storm/worker.log".into(),
@@ -140,6 +143,7 @@ fn report() {
         placement: PlanVersion(4),
         stage: Stage::Ready,
         spouts: Spouts::Active,
+        revision: Revision(7),
         drained: false,
         fatal: Some(Fatal { component: "count".to_owned(), error: "no disk".to_owned() }),
         uptime_us: 12_000_000,
@@ -175,6 +179,7 @@ fn answer() {
         format: ANSWER_FORMAT,
         slot: Slot::Kept,
         spouts: Spouts::Active,
+        revision: Revision(7),
         placement: Some(placement()),
         gone: vec![GoneLife { worker: WorkerIndex(1), life }],
     };

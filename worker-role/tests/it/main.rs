@@ -137,6 +137,7 @@ impl World {
             graph: PathBuf::new(),
             placement,
             spouts: Spouts::Active,
+            revision: Default::default(),
             supervisor_socket: PathBuf::new(),
             nimbuses: Vec::new(),
             log: PathBuf::new(),

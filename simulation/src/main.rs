@@ -1,0 +1,246 @@
+//! Runs seeds, side by side in threads, and says which of them fail: what `cargo xtask simulate` starts.
+//!
+//! Not here: what a run is (the library). Invariant: a seed's outcome is the same whatever runs beside it.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line tool talks through its standard output")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mutations::Mutation;
+use simulation::faults::Tally;
+use simulation::log::Log;
+use simulation::run::{Config, Outcome, run_watched};
+use simulation::world::Counts;
+
+/// A seed that takes longer than this, in real time, goes round in circles within one poll.
+const STUCK: Duration = Duration::from_secs(300);
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// Last lines of a log that are shown.
+const LINES: usize = 40;
+
+/// What was asked for.
+struct Options {
+    seeds: u64,
+    first: u64,
+    minutes: u64,
+    nimbuses: Option<u16>,
+    threads: u64,
+    mutation: Option<Mutation>,
+    /// Where the log of the one seed goes.
+    log: Option<PathBuf>,
+    /// Where logs of failing seeds go.
+    folder: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match options(std::env::args().skip(1)) {
+        Ok(options) => simulate(&options),
+        Err(why) => {
+            println!("{why}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options {
+        seeds: 1,
+        first: 1,
+        minutes: 5,
+        nimbuses: None,
+        threads: 1,
+        mutation: None,
+        log: None,
+        folder: PathBuf::from("target/simulation"),
+    };
+    while let Some(key) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{key} needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{key} needs a number, not `{value}`"));
+        match key.as_str() {
+            "--seeds" => options.seeds = number()?,
+            "--seed" => options.first = number()?,
+            "--minutes" => options.minutes = number()?.max(1),
+            "--nimbuses" => options.nimbuses = Some(u16::try_from(number()?).unwrap_or(u16::MAX).clamp(1, 99)),
+            "--threads" => options.threads = number()?.max(1),
+            "--mutation" => options.mutation = Some(mutation(&value)?),
+            "--log" => options.log = Some(PathBuf::from(value)),
+            "--folder" => options.folder = PathBuf::from(value),
+            _ => return Err(format!("{key} is not known")),
+        }
+    }
+    Ok(options)
+}
+
+fn mutation(name: &str) -> Result<Mutation, String> {
+    if !cfg!(feature = "mutations") {
+        return Err("this executable was built without the feature `mutations`".to_owned());
+    }
+    let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
+    let found = Mutation::ALL.into_iter().find(|mutation| plain(&format!("{mutation:?}")) == plain(name));
+    found.ok_or_else(|| format!("there is no mutation `{name}`; there are {:?}", Mutation::ALL))
+}
+
+/// The seed that a thread runs, and its log.
+type Running = Arc<Mutex<BTreeMap<u64, (u64, std::time::Instant, Option<Log>)>>>;
+
+#[expect(clippy::disallowed_methods, reason = "how fast the simulation itself is")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn simulate(options: &Options) -> ExitCode {
+    let began = now();
+    let next = AtomicU64::new(options.first);
+    let end = options.first.saturating_add(options.seeds);
+    let running = Running::default();
+    let (done, outcomes) = sync_channel::<(u64, Outcome)>(64);
+    let mut total = Total::default();
+    std::thread::scope(|scope| {
+        for thread in 0..options.threads {
+            let (next, running, done) = (&next, &running, done.clone());
+            scope.spawn(move || {
+                #[cfg(feature = "mutations")]
+                mutations::switch(options.mutation);
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        break;
+                    }
+                    let note = |log| {
+                        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                        running.insert(thread, (seed, now(), log));
+                    };
+                    let mut config = Config::of(seed, Duration::from_secs(60 * options.minutes));
+                    config.nimbuses = options.nimbuses.unwrap_or(config.nimbuses);
+                    let outcome = run_watched(&config, |log| note(Some(log)));
+                    if done.send((seed, outcome)).is_err() {
+                        break;
+                    }
+                }
+                running.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+            });
+        }
+        drop(done);
+        let mut said = now();
+        loop {
+            match outcomes.recv_timeout(Duration::from_secs(1)) {
+                Ok((seed, outcome)) => total.add(options, seed, outcome),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if said.elapsed() > PROGRESS {
+                said = now();
+                total.progress(options.seeds, began.elapsed());
+            }
+            give_up_if_stuck(&running);
+        }
+    });
+    total.table(options, began.elapsed());
+    if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A run that does not come to its next poll cannot end itself.
+fn give_up_if_stuck(running: &Running) {
+    let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+    for (seed, since, log) in running.values() {
+        if since.elapsed() > STUCK {
+            println!("seed {seed} has run for {:?} and stands still; its log ends with", since.elapsed());
+            println!("{}", log.as_ref().map(|log| log.tail(LINES)).unwrap_or_default());
+            std::process::abort();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Total {
+    runs: u64,
+    virtual_time: Duration,
+    counts: Counts,
+    faults: Tally,
+    polls: u64,
+    failed: Vec<u64>,
+}
+
+impl Total {
+    fn add(&mut self, options: &Options, seed: u64, outcome: Outcome) {
+        self.runs += 1;
+        self.virtual_time += outcome.lasted;
+        self.counts.add(&outcome.counts);
+        self.polls += outcome.polls;
+        for (kind, times) in &outcome.faults {
+            *self.faults.entry(*kind).or_default() += times;
+        }
+        if let Some(file) = &options.log {
+            write(file, &outcome.log);
+        }
+        if outcome.violations.is_empty() {
+            return;
+        }
+        self.failed.push(seed);
+        println!("seed {seed} FAILS:");
+        for (at, violation) in outcome.violations.iter().take(3) {
+            println!("  at {:.3} s {violation}", at.as_secs_f64());
+        }
+        let mutation = options.mutation.map(|mutation| format!(" --mutation {mutation:?}")).unwrap_or_default();
+        println!("  again: cargo xtask simulate --seed {seed} --minutes {}{mutation} --log FILE", options.minutes);
+        let file = options.folder.join(format!("seed-{seed}.log"));
+        if options.log.is_none() && write(&file, &outcome.log) {
+            println!("  log: {}", file.display());
+        }
+    }
+
+    fn progress(&self, seeds: u64, elapsed: Duration) {
+        let (runs, failed) = (self.runs, self.failed.len());
+        println!("{runs} of {seeds} seeds, {failed} failed, {:.0} s", elapsed.as_secs_f64());
+    }
+
+    fn table(&self, options: &Options, elapsed: Duration) {
+        println!();
+        for (kind, times) in &self.faults {
+            println!("{:>20} {times:>9}", format!("{kind:?}"));
+        }
+        let Counts { emitted, replayed, acked, failed, effects, workers_started, records_written } = self.counts;
+        for (what, count) in [
+            ("roots emitted", emitted),
+            ("replays among them", replayed),
+            ("roots acked", acked),
+            ("roots failed", failed),
+            ("effects", effects),
+            ("workers started", workers_started),
+            ("records written", records_written),
+            ("polls", self.polls),
+        ] {
+            println!("{what:>20} {count:>9}");
+        }
+        let (minutes, seconds) = (self.virtual_time.as_secs_f64() / 60.0, elapsed.as_secs_f64());
+        println!(
+            "\n{} seeds, {minutes:.0} virtual minutes in {seconds:.1} s on {} threads: {:.2} virtual minutes a second",
+            self.runs,
+            options.threads,
+            minutes / seconds.max(0.001)
+        );
+        match self.failed.as_slice() {
+            [] => println!("none failed"),
+            failed => println!("{} failed: {failed:?}", failed.len()),
+        }
+    }
+}
+
+/// Whether it could be written; if not, why is said.
+fn write(file: &Path, text: &str) -> bool {
+    let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+    match folder.and_then(|()| std::fs::write(file, text)) {
+        Ok(()) => true,
+        Err(error) => {
+            println!("cannot write {}: {error}", file.display());
+            false
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! How Nimbuses are asked over the simulated network, by Supervisors, workers, users and each other.
+//!
+//! Not here: what they answer (`nimbus`). Invariant: as the real client does, it asks one address after another until one
+//! answers that does not send it to another, and waits for none of them longer than a bounded time.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster_state::records;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
+use nimbus::{Api, Command, Extent, Peers, Refused};
+use nimbus_api::failure::{Failure, FailureKind};
+use nimbus_api::machine::{MachineAnswer, MachineReport};
+use nimbus_api::submission::{Submission, Submitted};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
+use worker_api::answer::Answer;
+use worker_api::ids::BlobHash;
+use worker_api::report::Report;
+
+use crate::network::{MachineId, Network};
+
+/// The port that a Nimbus listens at.
+pub const PORT: u16 = 6628;
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Bytes that go in one piece of an upload.
+const UPLOAD_BYTES: usize = 1 << 10;
+
+/// The Nimbuses of a run; a cheap clone.
+#[derive(Clone)]
+pub struct Nimbuses {
+    network: Network,
+    running: Arc<Mutex<BTreeMap<MachineId, Running>>>,
+}
+
+struct Running {
+    /// Its process's number.
+    process: u64,
+    api: Api,
+}
+
+impl Nimbuses {
+    /// None yet.
+    pub fn new(network: &Network) -> Self {
+        Nimbuses { network: network.clone(), running: Arc::default() }
+    }
+
+    /// A Nimbus process answers by this from now on.
+    pub fn runs(&self, on: MachineId, process: u64, api: Api) {
+        lock(&self.running).insert(on, Running { process, api });
+    }
+
+    /// It has ended.
+    pub fn ended(&self, on: MachineId, process: u64) {
+        let mut running = lock(&self.running);
+        if running.get(&on).is_some_and(|running| running.process == process) {
+            running.remove(&on);
+        }
+    }
+
+    /// Asks one of them.
+    async fn ask<T, W>(
+        &self,
+        from: MachineId,
+        to: MachineId,
+        work: impl FnOnce(Api) -> W + Send + 'static,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let running = self.running.clone();
+        let call = self.network.call(from, (to, PORT), move |server: crate::process::Process| async move {
+            let found = lock(&running)
+                .get(&to)
+                .filter(|running| running.process == server.number())
+                .map(|running| running.api.clone());
+            match found {
+                Some(api) => Ok(work(api).await),
+                // It has its port, and does not answer yet.
+                None => Err("it has just started".to_owned()),
+            }
+        });
+        match timeout(ANSWER, call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+        }
+    }
+
+    /// Asks these in turn, until one answers that does not send us to another; who does not have it is no answer either.
+    async fn ask_all<T, W>(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        work: impl Fn(Api) -> W + Clone + Send + 'static,
+    ) -> Result<T, String>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let mut tried = Vec::new();
+        for nimbus in all {
+            match self.ask(from, *nimbus, work.clone()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failure)) if ![404, 503].contains(&failure.kind.status()) => return Err(failure.to_string()),
+                Ok(Err(failure)) => tried.push(failure.to_string()),
+                Err(why) => tried.push(why),
+            }
+        }
+        Err(tried.join("; "))
+    }
+
+    /// A Supervisor reports.
+    ///
+    /// # Errors
+    /// Why none answered.
+    pub async fn report_machine(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        report: Arc<MachineReport>,
+    ) -> Result<MachineAnswer, String> {
+        let report = move |api: Api| {
+            let report = (*report).clone();
+            async move { api.report_machine(report).await }
+        };
+        self.ask_all(from, all, report).await
+    }
+
+    /// A worker reports.
+    ///
+    /// # Errors
+    /// Why none answered.
+    pub async fn report_worker(&self, from: MachineId, all: &[MachineId], report: Report) -> Result<Answer, String> {
+        let report = move |api: Api| {
+            let report = report.clone();
+            async move { api.report_worker(report).await }
+        };
+        self.ask_all(from, all, report).await
+    }
+
+    /// Fetches a blob from byte `at` on.
+    ///
+    /// # Errors
+    /// Why it was not to be had.
+    pub async fn download(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        hash: &BlobHash,
+        at: u64,
+        to: &mut DuplexStream,
+    ) -> Result<(), String> {
+        let mut at = at;
+        loop {
+            let hash = hash.clone();
+            let piece = move |api: Api| {
+                let hash = hash.clone();
+                async move { api.piece(&hash, at).await }
+            };
+            let (bytes, length) = self.ask_all(from, all, piece).await?;
+            to.write_all(&bytes).await.map_err(|error| error.to_string())?;
+            at += bytes.len() as u64;
+            if bytes.is_empty() || at >= length {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A user submits a topology: its blobs first, all to the same Nimbus.
+    ///
+    /// # Errors
+    /// Why it was refused, or that nobody answered; it may have happened nevertheless.
+    pub async fn submit(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        blobs: &[Vec<u8>],
+        submission: &Submission,
+    ) -> Result<Submitted, String> {
+        let mut tried = Vec::new();
+        for nimbus in all {
+            match self.submit_to(from, *nimbus, blobs, submission.clone()).await {
+                Ok(Ok(submitted)) => return Ok(submitted),
+                Ok(Err(failure)) if failure.kind.status() != 503 => return Err(failure.to_string()),
+                Ok(Err(failure)) => tried.push(failure.to_string()),
+                Err(why) => tried.push(why),
+            }
+        }
+        Err(tried.join("; "))
+    }
+
+    async fn submit_to(
+        &self,
+        from: MachineId,
+        to: MachineId,
+        blobs: &[Vec<u8>],
+        submission: Submission,
+    ) -> Result<Result<Submitted, Failure>, String> {
+        for blob in blobs {
+            let hash = hash_of(blob);
+            let (asked, length) = (hash.clone(), blob.len() as u64);
+            let state = self.ask(from, to, move |api| async move { api.blob_state(&asked).await }).await?;
+            let mut at = match state {
+                Ok(Extent::Complete(_)) => continue,
+                Ok(Extent::Partial(bytes)) => bytes,
+                Err(failure) if failure.kind == FailureKind::NotFound => 0,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            while at < length {
+                let rest = &blob[usize::try_from(at).unwrap_or(usize::MAX).min(blob.len())..];
+                let piece = Bytes::copy_from_slice(&rest[..rest.len().min(UPLOAD_BYTES)]);
+                let hash = hash.clone();
+                let append = move |api: Api| async move {
+                    api.append(&hash, at, length, stream::iter([Ok::<_, Infallible>(piece)])).await
+                };
+                at = match self.ask(from, to, append).await? {
+                    Ok(Extent::Complete(bytes) | Extent::Partial(bytes)) => bytes,
+                    Err(Refused::Offset { right }) => right,
+                    Err(Refused::Failure(failure)) => return Ok(Err(failure)),
+                };
+            }
+        }
+        self.ask(from, to, move |api| async move { api.submit(submission).await }).await
+    }
+
+    /// A user has a topology changed.
+    ///
+    /// # Errors
+    /// Why it was refused, or that nobody answered; it may have happened nevertheless.
+    pub async fn command(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        name_or_id: &str,
+        command: Command,
+    ) -> Result<(), String> {
+        let name = name_or_id.to_owned();
+        let command = move |api: Api| {
+            let (name, command) = (name.clone(), command.clone());
+            async move { api.command(&name, command).await }
+        };
+        self.ask_all(from, all, command).await.map(drop)
+    }
+
+    /// A user drains a machine, or has it take work again.
+    ///
+    /// # Errors
+    /// As [`Nimbuses::command`].
+    pub async fn drain(&self, from: MachineId, all: &[MachineId], host: &str, is_drained: bool) -> Result<(), String> {
+        let host = host.to_owned();
+        let drain = move |api: Api| {
+            let host = host.clone();
+            async move { api.drain(&host, is_drained).await }
+        };
+        self.ask_all(from, all, drain).await.map(drop)
+    }
+
+    /// The way from one Nimbus to the others.
+    pub fn peers_of(&self, from: MachineId, hosts: BTreeMap<String, MachineId>) -> Arc<dyn Peers> {
+        Arc::new(SimulatedPeers { nimbuses: self.clone(), from, hosts })
+    }
+}
+
+struct SimulatedPeers {
+    nimbuses: Nimbuses,
+    from: MachineId,
+    hosts: BTreeMap<String, MachineId>,
+}
+
+impl SimulatedPeers {
+    fn place(&self, nimbus: &records::Nimbus) -> Result<MachineId, String> {
+        self.hosts.get(&nimbus.host).copied().ok_or_else(|| format!("there is no machine `{}`", nimbus.host))
+    }
+}
+
+impl Peers for SimulatedPeers {
+    fn piece<'a>(
+        &'a self,
+        nimbus: &'a records::Nimbus,
+        hash: &'a BlobHash,
+        from: u64,
+    ) -> BoxFuture<'a, Result<(Bytes, u64), String>> {
+        async move {
+            let hash = hash.clone();
+            let piece = move |api: Api| async move { api.piece(&hash, from).await };
+            let answer = self.nimbuses.ask(self.from, self.place(nimbus)?, piece).await?;
+            answer.map_err(|failure| failure.to_string())
+        }
+        .boxed()
+    }
+
+    fn held<'a>(
+        &'a self,
+        nimbus: &'a records::Nimbus,
+        hashes: &'a [BlobHash],
+    ) -> BoxFuture<'a, Result<Vec<BlobHash>, String>> {
+        async move {
+            let hashes = hashes.to_vec();
+            let held = move |api: Api| async move { api.held(&hashes) };
+            self.nimbuses.ask(self.from, self.place(nimbus)?, held).await
+        }
+        .boxed()
+    }
+}
+
+/// The name of a blob.
+pub fn hash_of(bytes: &[u8]) -> BlobHash {
+    BlobHash::of(Sha256::digest(bytes).into())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,145 @@
+//! What users do: submit topologies, change them, kill them, drain machines.
+//!
+//! Not here: when (`faults`). Invariant: a user who was not answered asks again, and tells the oracle only what was answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nimbus::Command;
+use nimbus_api::submission::{Kill, Submission};
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use tokio::time::sleep;
+use worker_api::describe::{Build, Described};
+use worker_api::ids::TopologyId;
+
+use crate::network::MachineId;
+use crate::nimbuses::hash_of;
+use crate::oracle::Observation;
+use crate::run::USER;
+use crate::workload::SubmittedTopology;
+use crate::world::{World, executable_of};
+
+/// The users of a run; a cheap clone.
+#[derive(Clone)]
+pub struct Users {
+    world: World,
+    nimbuses: Vec<MachineId>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    submitted: BTreeMap<TopologyId, SubmittedTopology>,
+    /// Those that are to go, answered or not.
+    killing: BTreeSet<TopologyId>,
+}
+
+impl Users {
+    /// Users of these Nimbuses.
+    pub fn new(world: &World, nimbuses: Vec<MachineId>) -> Self {
+        Users { world: world.clone(), nimbuses, state: Arc::default() }
+    }
+
+    /// Topologies that were submitted, and not killed.
+    pub fn topologies(&self) -> Vec<TopologyId> {
+        let state = self.lock();
+        state.submitted.keys().filter(|id| !state.killing.contains(*id)).cloned().collect()
+    }
+
+    /// One of these.
+    pub fn any_topology(&self, random: &mut ChaCha8Rng) -> Option<TopologyId> {
+        let all = self.topologies();
+        (!all.is_empty()).then(|| all[random.random_range(0..all.len())].clone())
+    }
+
+    /// One of these, if others are left without it. It is as good as killed then.
+    pub fn spare_topology(&self, random: &mut ChaCha8Rng) -> Option<TopologyId> {
+        if self.topologies().len() < 2 {
+            return None;
+        }
+        let id = self.any_topology(random)?;
+        self.lock().killing.insert(id.clone());
+        Some(id)
+    }
+
+    /// Submits a topology until that is answered well.
+    pub async fn submit(&self, topology: SubmittedTopology) {
+        sleep(self.world.random_ms(500..5000)).await;
+        let executable = executable_of(&topology);
+        let graph = topology.shape().graph;
+        let submission = Submission {
+            name: topology.name().clone(),
+            owner: Some("ada".to_owned()),
+            described: Described { build: Build::own(), graph },
+            executable: hash_of(&executable),
+            files: BTreeMap::new(),
+            arguments: Vec::new(),
+        };
+        let blobs = std::slice::from_ref(&executable);
+        loop {
+            match self.world.nimbuses().submit(USER, &self.nimbuses, blobs, &submission).await {
+                Ok(submitted) => {
+                    self.has(submitted.id, topology);
+                    return;
+                }
+                Err(why) => self.world.note(format_args!("{} is not taken: {why}", topology.name())),
+            }
+            // An answer may have been lost: then it runs.
+            let running = self.world.topology_called(topology.name());
+            if let Some(id) = running {
+                self.has(id, topology);
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn has(&self, id: TopologyId, topology: SubmittedTopology) {
+        let effects = topology.effects();
+        self.lock().submitted.insert(id.clone(), topology);
+        self.world.hear(Observation::Submitted { topology: id, effects });
+    }
+
+    /// Has a topology changed, once; whether that was answered well.
+    pub async fn command(&self, id: &TopologyId, command: Command) -> bool {
+        let done = self.world.nimbuses().command(USER, &self.nimbuses, id.as_str(), command).await;
+        self.world.note(format_args!("{id}: {done:?}"));
+        done.is_ok()
+    }
+
+    /// Kills a topology, until it is answered, or the topology is gone.
+    pub async fn kill(&self, id: TopologyId, kill: Kill) {
+        while !self.command(&id, Command::Kill(kill)).await {
+            if !self.world.is_recorded(&id) {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        self.lock().submitted.remove(&id);
+        self.world.hear(Observation::Killed { topology: id });
+    }
+
+    /// Kills what was to be killed and is not.
+    pub async fn finish_kills(&self) {
+        let begun: Vec<TopologyId> = {
+            let state = self.lock();
+            state.killing.iter().filter(|id| state.submitted.contains_key(*id)).cloned().collect()
+        };
+        for id in begun {
+            self.kill(id, Kill { wait_secs: Some(1) }).await;
+        }
+    }
+
+    /// Has a machine give up its work, or take work again; whether that was answered well.
+    pub async fn drain(&self, host: &str, is_drained: bool) -> bool {
+        let done = self.world.nimbuses().drain(USER, &self.nimbuses, host, is_drained).await;
+        self.world.note(format_args!("{host} drained {is_drained}: {done:?}"));
+        done.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
