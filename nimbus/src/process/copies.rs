@@ -197,7 +197,7 @@ impl Process {
         let lacks: Uses = topology.uses().into_iter().filter(|(hash, _)| self.blobs.complete(hash).is_none()).collect();
         // Without its graph least can be done with it.
         let graph = lacks.iter().find(|(hash, _)| *hash == topology.record.graph.hash);
-        let (hash, what) = graph.or(lacks.first())?;
+        let (hash, what) = graph.or_else(|| lacks.first())?;
         let is_there = |machine: &SupervisorId| self.observed.machines.state(machine) != MachineState::Dead;
         let machines = topology.plan.iter().flat_map(|plan| &plan.machines).any(is_there);
         let how = match self.fetching.trouble(hash) {
