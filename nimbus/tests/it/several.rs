@@ -192,7 +192,21 @@ async fn a_leader_without_blobs_gets_them_from_one_machine_that_runs_what_uses_t
         (summary.tasks == 4).then_some(summary)
     })
     .await;
-    assert_eq!((healed.id, healed.replication), (id, 1));
+    assert_eq!((healed.id, healed.replication), (id.clone(), 1));
+    // So its workers may go where they were not.
+    first.client.drain("m1").await.unwrap();
+    (machine.drained, other.drained) = (true, true);
+    let board = first.board();
+    loop {
+        for machine in [&mut machine, &mut other, &mut idle] {
+            machine.tell().await;
+        }
+        let plan = cluster_state::plans::read(&board, &id).await.unwrap().unwrap();
+        if plan.parts.keys().map(ToString::to_string).collect::<Vec<_>>() == ["m2", "m3"] {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
