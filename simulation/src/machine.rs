@@ -35,7 +35,7 @@ use crate::process::Process;
 use crate::world::World;
 
 /// Midnight of a day in 2026: when a run begins, on each clock that was not set.
-const BEGIN_MS: u64 = 1_767_225_600_000;
+pub(crate) const BEGIN_MS: u64 = 1_767_225_600_000;
 /// Events that may wait to be heard by a worker.
 const EVENTS: usize = 16;
 

@@ -184,6 +184,8 @@ pub(crate) struct Machine {
     pub(crate) stage: Stage,
     /// Whether they say to be drained.
     pub(crate) drained: bool,
+    /// The last record that they have heard of.
+    pub(crate) revision: Revision,
     /// What it says to have of topologies beside its workers.
     pub(crate) keeps: Vec<TopologyId>,
 }
@@ -204,7 +206,18 @@ impl Machine {
         };
         board.commit(board.change().create_ephemeral(paths::supervisor(&id), record)).await.unwrap();
         let client = fixture.client.clone();
-        Machine { id, client, board, slots, number: 0, stage: Stage::Ready, drained: false, keeps: Vec::new() }
+        let revision = Revision(u64::MAX);
+        Machine {
+            id,
+            client,
+            board,
+            slots,
+            number: 0,
+            stage: Stage::Ready,
+            drained: false,
+            revision,
+            keeps: Vec::new(),
+        }
     }
 
     /// From now on it reports to this one.
@@ -226,6 +239,7 @@ impl Machine {
                 let (port, life) = (placed.port.unwrap(), Life { plan: placed.version, incarnation: Incarnation(1) });
                 let mut report = report(&id, *index, port, life);
                 (report.stage, report.drained, report.placement) = (self.stage, self.drained, plan.head.version);
+                report.revision = self.revision;
                 let worker = SlotWorker {
                     topology: id.clone(),
                     worker: *index,

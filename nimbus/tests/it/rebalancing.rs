@@ -9,7 +9,7 @@ use nimbus_api::failure::FailureKind;
 use nimbus_api::submission::{Kill, Rebalance};
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::{Slot, Spouts};
-use worker_api::ids::{Incarnation, Life, PlanVersion, Port, TopologyId, WorkerIndex};
+use worker_api::ids::{Incarnation, Life, PlanVersion, Port, Revision, TopologyId, WorkerIndex};
 use worker_api::report::Report;
 
 use crate::fixture::*;
@@ -81,7 +81,15 @@ async fn a_running_topology_drains_is_dealt_anew_and_goes_on() {
     }
     assert!(matches!(record(&board, &id).await.status, Status::Rebalancing { step: RebalanceStep::Draining, .. }));
 
+    // Nor does it when workers were drained before they heard of it: their spouts may have been asked since.
+    let draining = record(&board, &id).await;
     machines[0].drained = true;
+    machines[0].revision = Revision(draining.revision.0 - 1);
+    for _ in 0..3 {
+        machines[0].tell().await;
+    }
+    assert_eq!(record(&board, &id).await, draining);
+    machines[0].revision = draining.revision;
     machines[0].tell().await;
     let after = plan(&board, &id, 2).await;
     assert_eq!(workers(&after), ["m1:6700@2 1 2", "m1:6701@2 3", "m2:6700@2 4"]);

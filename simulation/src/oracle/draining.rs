@@ -1,30 +1,28 @@
 //! A kill or a rebalance goes on when nothing is pending any more, or when its time is up.
 //!
 //! Exact for what is pending: the attempts of workers that the plan means; one that another plan has replaced is not waited for. The time
-//! is that since draining was first recorded; once any wall clock was set, it is not judged.
+//! is the record's deadline, on walls that agree; once any wall clock was set, it is not judged.
 //!
 //! Not here: whether it goes on at all (`liveness`, `baseline`). Invariant: going on is a record that says the next step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cluster_state::records::{KillStep, RebalanceStep, Status};
+use cluster_state::records::{EpochMs, KillStep, RebalanceStep, Status};
 use worker_api::ids::TopologyId;
 
 use super::noticeboard::{Noticeboard, topology_at};
 use super::roots::Roots;
 use super::{Invariant, Observation, Settled, Violation};
-
-/// So much earlier than it is recorded the time may begin: a write of a slow cluster state takes up to two seconds.
-const WRITE: Duration = Duration::from_secs(2);
+use crate::machine::BEGIN_MS;
 
 /// See the module.
 #[derive(Default)]
 pub struct Draining {
     noticeboard: Noticeboard,
     roots: Roots<()>,
-    /// Those that drain: since when, how long they may, and what for.
-    draining: BTreeMap<TopologyId, (Duration, u64, For)>,
+    /// Those that drain: when that ends at the latest, on the wall, and what for.
+    draining: BTreeMap<TopologyId, (EpochMs, For)>,
     clock_was_set: bool,
 }
 
@@ -36,16 +34,18 @@ enum For {
 
 /// What a status says of draining.
 enum Step {
-    Drains(For, u64),
+    Drains(EpochMs, For),
     HasGoneOn(For),
     Other,
 }
 
 fn step(status: &Status) -> Step {
     match status {
-        Status::Killed { step: KillStep::Draining, wait_ms, .. } => Step::Drains(For::Kill, *wait_ms),
+        Status::Killed { step: KillStep::Draining, deadline_ms, .. } => Step::Drains(*deadline_ms, For::Kill),
         Status::Killed { step: KillStep::Removing, .. } => Step::HasGoneOn(For::Kill),
-        Status::Rebalancing { step: RebalanceStep::Draining, wait_ms, .. } => Step::Drains(For::Rebalance, *wait_ms),
+        Status::Rebalancing { step: RebalanceStep::Draining, deadline_ms, .. } => {
+            Step::Drains(*deadline_ms, For::Rebalance)
+        }
         Status::Rebalancing { step: RebalanceStep::Switching, .. } => Step::HasGoneOn(For::Rebalance),
         Status::Active | Status::Inactive { .. } => Step::Other,
     }
@@ -53,29 +53,18 @@ fn step(status: &Status) -> Step {
 
 impl Draining {
     fn recorded(&mut self, at: Duration, id: &TopologyId) -> Result<(), Violation> {
-        let Some(record) = self.noticeboard.topology(id) else {
-            self.draining.remove(id);
-            return Ok(());
+        let step = self.noticeboard.topology(id).map_or(Step::Other, |record| step(&record.status));
+        let before = self.draining.remove(id);
+        let (deadline_ms, purpose) = match (step, before) {
+            (Step::Drains(deadline_ms, purpose), _) => {
+                self.draining.insert(id.clone(), (deadline_ms, purpose));
+                return Ok(());
+            }
+            (Step::HasGoneOn(purpose), Some((deadline_ms, before))) if purpose == before => (deadline_ms, purpose),
+            _ => return Ok(()),
         };
-        let (purpose, (since, wait_ms, _)) = match (step(&record.status), self.draining.get(id)) {
-            (Step::Drains(purpose, wait_ms), Some((since, _, before))) if purpose == *before => {
-                let since = *since;
-                self.draining.insert(id.clone(), (since, wait_ms, purpose));
-                return Ok(());
-            }
-            (Step::Drains(purpose, wait_ms), _) => {
-                self.draining.insert(id.clone(), (at, wait_ms, purpose));
-                return Ok(());
-            }
-            (Step::HasGoneOn(purpose), Some(drained)) if purpose == drained.2 => (purpose, *drained),
-            _ => {
-                self.draining.remove(id);
-                return Ok(());
-            }
-        };
-        self.draining.remove(id);
-        let waited = at - since;
-        if self.clock_was_set || waited + WRITE >= Duration::from_millis(wait_ms) {
+        let early_ms = deadline_ms.saturating_sub(BEGIN_MS + at.as_millis() as u64);
+        if self.clock_was_set || early_ms == 0 {
             return Ok(());
         }
         let placed = self.noticeboard.placed(id);
@@ -85,9 +74,8 @@ impl Draining {
         let Some(((tuple, attempt), root)) = pending.next() else { return Ok(()) };
         let (count, (worker, life)) = (1 + pending.count(), root.by);
         let what = format!(
-            "the {} of {id} goes on after {} of {wait_ms} ms, while {count} roots are pending: attempt {attempt} at {tuple:?} in worker {worker} ({life})",
+            "the {} of {id} goes on {early_ms} ms before its time, while {count} roots are pending: attempt {attempt} at {tuple:?} in worker {worker} ({life})",
             if purpose == For::Kill { "kill" } else { "rebalance" },
-            waited.as_millis(),
         );
         Err(Violation::new("draining", what))
     }
@@ -143,7 +131,7 @@ mod tests {
             assert_eq!(after(2, &[ended(Vec::new())], status), [] as [String; 0]);
             assert_eq!(after(30, &[], status), [] as [String; 0]);
             let what = format!(
-                "the {name} of words-1-1 goes on after 2000 of 30000 ms, while 1 roots are pending: attempt 1 at SourceTuple \
+                "the {name} of words-1-1 goes on 28000 ms before its time, while 1 roots are pending: attempt 1 at SourceTuple \
                  {{ source: 1, offset: 0 }} in worker 0 (incarnation 1 of plan 1)"
             );
             assert_eq!(after(2, &[], status), [what]);

@@ -194,10 +194,10 @@ pub(super) fn plan_head(version: u64, parts: &[char]) -> Observation {
 }
 
 pub(super) const ACTIVE: &str = r#"{"state":"active"}"#;
-pub(super) const KILLED: &str = r#"{"state":"killed","step":"draining","wait_ms":30000,"deadline_ms":30000}"#;
-pub(super) const REMOVING: &str = r#"{"state":"killed","step":"removing","wait_ms":30000,"deadline_ms":30000}"#;
-pub(super) const REBALANCING: &str = r#"{"state":"rebalancing","step":"draining","wait_ms":30000,"deadline_ms":30000,"from":1,"to":{},"inactive":null,"by_itself":null}"#;
-pub(super) const SWITCHING: &str = r#"{"state":"rebalancing","step":"switching","wait_ms":30000,"deadline_ms":30000,"from":1,"to":{},"inactive":null,"by_itself":null}"#;
+pub(super) const KILLED: &str = r#"{"state":"killed","step":"draining","wait_ms":30000,"deadline_ms":1767225630000}"#;
+pub(super) const REMOVING: &str = r#"{"state":"killed","step":"removing","wait_ms":30000,"deadline_ms":1767225630000}"#;
+pub(super) const REBALANCING: &str = r#"{"state":"rebalancing","step":"draining","wait_ms":30000,"deadline_ms":1767225630000,"from":1,"to":{},"inactive":null,"by_itself":null}"#;
+pub(super) const SWITCHING: &str = r#"{"state":"rebalancing","step":"switching","wait_ms":30000,"deadline_ms":1767225630000,"from":1,"to":{},"inactive":null,"by_itself":null}"#;
 
 /// The topology's record; its blobs are `e…e` and `f…f`.
 pub(super) fn record(started: bool, status: &str) -> Observation {

@@ -3,6 +3,9 @@
 //!
 //! Not here: many seeds (`cargo xtask simulate`). Invariant: nothing waits for a time to pass but on a paused clock.
 
+// Clippy sees that it is in a test only in the test functions themselves.
+#![allow(clippy::unwrap_used)]
+
 mod local;
 mod whole;
 mod world;
