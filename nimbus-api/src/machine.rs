@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use worker_api::answer::GoneLife;
 use worker_api::ids::{
-    BlobHash, Incarnation, Life, NimbusId, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex,
+    BlobHash, Incarnation, Life, NimbusId, PlanVersion, Port, Revision, SupervisorId, TopologyId, WorkerIndex,
 };
 use worker_api::report::Report;
 
@@ -74,6 +74,9 @@ pub struct SlotWorker {
     pub life: Life,
     /// The plan that the Supervisor follows.
     pub placement: PlanVersion,
+    /// The topology's record that it follows: a worker that does not run by it is not started by an older one any more.
+    #[serde(default)]
+    pub revision: Revision,
     /// How long ago its last report came.
     pub report_age_ms: Option<u64>,
     /// Its last report.

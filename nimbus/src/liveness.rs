@@ -359,6 +359,7 @@ mod tests {
             last_report: None,
         };
         SlotWorker {
+            revision: Default::default(),
             topology: TopologyId::new("t").unwrap(),
             worker: WorkerIndex(0),
             life,

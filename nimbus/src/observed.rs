@@ -234,9 +234,12 @@ impl Observed {
                 .is_none_or(|slot| matches!(slot, SlotState::Starting | SlotState::Running | SlotState::Stopping));
             let machine = planned.slot.as_ref().map(|slot| self.machines.state(&slot.supervisor));
             let is_there = machine.is_some_and(|machine| machine != MachineState::Dead);
+            // Who does not run may have been started since by what an older record said.
+            let hears = |revision| revision >= topology.record.revision;
+            let is_out = !is_there || !runs && seen.worker.is_some_and(|worker| hears(worker.revision));
             let Some((report, _)) = seen.report.filter(|_| is_there) else {
                 (ready, ended) = (false, false);
-                drained &= !is_there || !runs;
+                drained &= is_out;
                 continue;
             };
             if let Some(fatal) = &report.fatal {
@@ -245,7 +248,7 @@ impl Observed {
             ready &= matches!(report.stage, Stage::Ready | Stage::Ended) && runs;
             ended &= report.stage == Stage::Ended;
             // Drained before it was told to is not drained: its spouts may have been asked since.
-            drained &= report.drained && report.revision >= topology.record.revision || !runs;
+            drained &= report.drained && hears(report.revision) || is_out;
         }
         events.extend(ended.then_some(Event::AllEnded));
         events.extend(ready.then_some(Event::AllReady));

@@ -807,6 +807,7 @@ fn slot_report(place: &Place, following: &Following, now: Duration) -> SlotRepor
             worker: of.worker,
             life: Life { plan: of.plan, incarnation },
             placement: following.get(&of.topology).map_or(PlanVersion(0), |followed| followed.placement.version),
+            revision: following.get(&of.topology).map_or(Revision(0), |followed| followed.topology.revision),
             report_age_ms: heard.map(|at| u64::try_from(now.saturating_sub(at).as_millis()).unwrap_or(u64::MAX)),
             report: report.clone().filter(|_| known),
             ends: if known { record.ends.clone() } else { Vec::new() },

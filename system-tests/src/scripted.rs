@@ -216,6 +216,7 @@ fn running(topology: &TopologyId, worker: WorkerIndex, port: Port, life: Life, p
         metrics: BTreeMap::new(),
     };
     SlotWorker {
+        revision: Revision(u64::MAX),
         topology: topology.clone(),
         worker,
         life,

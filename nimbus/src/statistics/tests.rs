@@ -73,6 +73,7 @@ fn slot(report: Report, ended: &[Report]) -> SlotWorker {
         last_report: Some(last.clone()),
     };
     SlotWorker {
+        revision: Default::default(),
         topology: topology(),
         worker: WorkerIndex(0),
         life: report.life,

@@ -247,6 +247,7 @@ impl Machine {
                 (report.stage, report.drained, report.placement) = (self.stage, self.drained, plan.head.version);
                 report.revision = self.revision;
                 let worker = SlotWorker {
+                    revision: self.revision,
                     topology: id.clone(),
                     worker: *index,
                     life,
