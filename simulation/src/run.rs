@@ -39,7 +39,7 @@ const DAEMON_RESTART: Duration = Duration::from_secs(1);
 /// are held for 20 s at most, a worker that died again and again rests for half a minute.
 pub const SETTLE: Duration = Duration::from_secs(120);
 /// A cluster that was settled for so many seconds is judged.
-const QUIET_SECONDS: u32 = 15;
+const QUIET_SECONDS: u32 = 25;
 /// Users' machine.
 pub const USER: MachineId = MachineId(1000);
 
@@ -210,6 +210,7 @@ impl Cluster {
                 self.world.violated("users", "a submission was not taken in all the time".to_owned());
             }
             self.world.finish(&settled);
+            self.sources_are_read(&users);
         }
         let lasted = self.world.log().at();
         self.end();
@@ -232,6 +233,22 @@ impl Cluster {
             }
             if self.world.polls().are_too_many() {
                 self.world.violated("progress", format!("more than {} polls", self.config.most_polls));
+            }
+        }
+    }
+
+    /// At the end each topology that shall run has done all that its sources had.
+    fn sources_are_read(&self, users: &Users) {
+        if !self.workload.is_drawn() {
+            return;
+        }
+        for id in users.topologies() {
+            match self.workload.unread(&id) {
+                Some(0) => {}
+                Some(left) => {
+                    self.world.violated("sources", format!("{id} has left {left} tuples of its sources undone"))
+                }
+                None => self.world.violated("sources", format!("{id} has never read its sources")),
             }
         }
     }
