@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     NoInput = 66,
     /// No Nimbus answers or leads, or the cluster state is away (`EX_UNAVAILABLE`).
     Unavailable = 69,
+    /// Whether it was done is not known: to be looked for before it is done again (`EX_TEMPFAIL`).
+    Unanswered = 75,
     /// Ended at once by a second Ctrl-C: 128 + SIGINT.
     Interrupted = 130,
     /// Ended at once by a second SIGTERM: 128 + SIGTERM.
@@ -39,6 +41,7 @@ Ends with:
   65        what was submitted cannot run here
   66        a file is missing, or may not be read
   69        no Nimbus answers or leads, or the cluster state is away
+  75        no answer came: whether it was done is not known, `storm list` shows it
   130, 143  a daemon was ended at once by a second Ctrl-C, a second SIGTERM";
 
 impl From<Exit> for ExitCode {
@@ -69,6 +72,7 @@ impl From<ClientError> for Refusal {
             ClientError::Unreachable(_) => Exit::Unavailable,
             ClientError::Refused(failure) => match failure.kind {
                 FailureKind::NotLeader | FailureKind::NoClusterState => Exit::Unavailable,
+                FailureKind::Unanswered => Exit::Unanswered,
                 FailureKind::InvalidTopology => Exit::Unfit,
                 _ => Exit::Failed,
             },

@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(settings.log_dir, PathBuf::from("/opt/storm/logs"));
         assert_eq!((settings.host.as_str(), settings.bind.to_string().as_str()), ("localhost", "127.0.0.1"));
         assert_eq!(settings.zookeeper_servers, ["localhost:2181"]);
-        assert_eq!(settings.zookeeper_session, Duration::from_secs(20));
+        assert_eq!(settings.zookeeper_session, Duration::from_secs(6));
         assert_eq!(settings.nimbuses, ["127.0.0.1:6628"]);
         assert_eq!(settings.slots, [6700, 6701, 6702, 6703]);
         assert_eq!(settings.ui.to_string(), "127.0.0.1:8080");

@@ -1,10 +1,12 @@
 //! Asks Nimbus: one HTTP request on a connection of its own, at the first of the seeds that answers for the leader, or at
-//! the leader that a seed names.
+//! the leader that a seed names. The seed that answered last is asked first, so that one that hangs costs its wait once.
 //!
 //! Not here: what is asked (the other modules). Invariants: every wait is bounded; what goes wrong says which addresses were
 //! tried and what each of them did; a submission that somebody may have taken is not sent again.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +34,9 @@ use crate::topology::{Topology, TopologySummary};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long a reply may take to begin, and each piece of a long one to come.
+/// How long a reply may take to begin while somebody else can be asked: a process that was stopped takes connections, and is silent.
+const SILENT: Duration = Duration::from_secs(5);
+/// How long the reply of the last one that can be asked may take to begin, and each piece of a long one to come.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long the reply to a submission may take to begin: Nimbus may wait for copies of its blobs.
 pub const SUBMITTED: Duration = Duration::from_secs(600);
@@ -51,11 +55,13 @@ pub const UPLOAD_OFFSET: &str = "upload-offset";
 /// Header with the length of the whole blob.
 pub const UPLOAD_LENGTH: &str = "upload-length";
 
-/// Asks the Nimbuses at these addresses; a cheap clone.
+/// Asks the Nimbuses at these addresses; a cheap clone, which knows what the others learn of the seeds.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// `host:port`.
-    seeds: Vec<String>,
+    seeds: Arc<[String]>,
+    /// Which seed is asked first: the one that answered last, or the one behind one that did not.
+    first: Arc<AtomicUsize>,
 }
 
 /// Why there is no answer.
@@ -97,7 +103,7 @@ pub enum BlobState {
 impl Client {
     /// For Nimbuses at these addresses, `host:port`.
     pub fn new(seeds: Vec<String>) -> Self {
-        Client { seeds }
+        Client { seeds: seeds.into(), first: Arc::default() }
     }
 
     /// `GET /v1/cluster`.
@@ -317,18 +323,40 @@ impl Client {
         parse(address.clone(), &whole(address, response).await?)
     }
 
+    /// One that answers is asked first from now on; one that does not, only after the others.
+    fn learn(&self, address: &str, answers: bool) {
+        let Some(at) = self.seeds.iter().position(|seed| seed == address) else { return };
+        if answers {
+            self.first.store(at, Ordering::Relaxed);
+        } else {
+            let behind = (at + 1) % self.seeds.len();
+            // Another clone may have learned better meanwhile.
+            let _ = self.first.compare_exchange(at, behind, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Asks the seeds in turn, and whom they name as the leader, until one answers that does not send us on.
     async fn ask(&self, request: Request<Full<Bytes>>, ask: Ask) -> Result<(String, Response<Incoming>), ClientError> {
-        let most = if ask == Ask::Once { SUBMITTED } else { ANSWER };
         let mut tried: Vec<(String, String)> = Vec::new();
         let mut refused = None;
         let mut missing = None;
         let mut next: VecDeque<String> = self.seeds.iter().cloned().collect();
+        next.rotate_left(self.first.load(Ordering::Relaxed).min(next.len()));
         while let Some(address) = next.pop_front() {
-            if tried.iter().any(|(before, _)| *before == address) {
+            let is_new = |address: &String| tried.iter().all(|(before, _)| before != address);
+            if !is_new(&address) {
                 continue;
             }
-            let why = match send(&address, request.clone(), most).await {
+            let is_last = !next.iter().any(|later| *later != address && is_new(later));
+            let most = match ask {
+                Ask::Once => SUBMITTED,
+                // A piece of a blob may be long on its way.
+                _ if is_last || request.method() == Method::PUT => ANSWER,
+                _ => SILENT,
+            };
+            let sent = send(&address, request.clone(), most).await;
+            self.learn(&address, sent.is_ok());
+            let why = match sent {
                 Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     // The one that leads is asked before the seeds that are left.
                     let leader = response.headers().get(LEADER).and_then(|leader| leader.to_str().ok());
@@ -498,4 +526,80 @@ async fn whole(address: String, response: Response<Incoming>) -> Result<Bytes, C
 
 fn parse<T: DeserializeOwned>(address: String, body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|error| garbled(address, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Takes connections, and answers each with this JSON, or never; tells of each one. Gives its address.
+    async fn seed(name: &'static str, answer: Option<&'static str>, asked: &mpsc::Sender<&'static str>) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, asked) = (listener.local_addr().unwrap().to_string(), asked.clone());
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                asked.send(name).await.unwrap();
+                let Some(answer) = answer else {
+                    silent.push(stream);
+                    continue;
+                };
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let length = answer.len();
+                let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}");
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    fn told_so_far(asked: &mut mpsc::Receiver<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| asked.try_recv().ok()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_seed_that_takes_connections_and_is_silent_is_waited_for_once() {
+        let (asked, mut heard) = mpsc::channel(16);
+        let stopped = seed("stopped", None, &asked).await;
+        let answers = seed("answers", Some(r#"{"asked": true}"#), &asked).await;
+        let client = Client::new(vec![stopped.clone(), answers]);
+        let found = || async { client.clone().configuration().await.unwrap() };
+        let began = Instant::now();
+        assert_eq!(found().await, BTreeMap::from([("asked".to_owned(), Value::Bool(true))]));
+        assert_eq!(told_so_far(&mut heard), ["stopped", "answers"]);
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        for _ in 0..2 {
+            found().await;
+            assert_eq!(told_so_far(&mut heard), ["answers"]);
+        }
+
+        // The only one there is gets more time, and is said what it did.
+        let began = Instant::now();
+        match Client::new(vec![stopped.clone()]).configuration().await {
+            Err(ClientError::Unreachable(tried)) => {
+                assert_eq!(tried, [(stopped.clone(), "no answer within 30 s".to_owned())]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() >= Duration::from_secs(30));
+
+        // What it may have taken is not sent to another one.
+        told_so_far(&mut heard);
+        let client = Client::new(vec![stopped, seed("other", Some("{}"), &asked).await]);
+        let request = request(Method::POST, "/v1/topologies", Bytes::new());
+        match client.ask(request, Ask::Once).await {
+            Err(ClientError::Refused(failure)) => assert_eq!(failure.kind, FailureKind::Unanswered),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(told_so_far(&mut heard), ["stopped"]);
+    }
 }

@@ -38,7 +38,7 @@ pub enum FailureKind {
     NotLeader,
     /// 503: the cluster state is away.
     NoClusterState,
-    /// 504: it was sent on, and no answer came: whether it was done is not known.
+    /// 504: it was sent on, or was being stored, and no answer came: whether it was done is not known.
     Unanswered,
     /// 507: the disk is full.
     NoSpace,

@@ -11,9 +11,9 @@
 //! | `POST /v1/topologies/ID/rebalance` | [`Rebalance`](submission::Rebalance) → [`Topology`](topology::TopologySummary) | CLI, UI |
 //! | `POST /v1/supervisors/HOST/drain`, `/undrain` | → list of [`Machine`](cluster::MachineSummary) of that host or id | CLI |
 //! | `GET /v1/blobs` | → list of [`Blob`](submission::Blob) | CLI |
-//! | `HEAD /v1/blobs/HASH` | → length in `content-length`; `upload-offset` if it is not complete | CLI |
+//! | `HEAD /v1/blobs/HASH` | → length in `content-length`; `upload-offset` if it is not complete | CLI, Supervisors |
 //! | `POST /v1/blobs/held` | list of hashes → those that this Nimbus itself has | Nimbuses |
-//! | `PUT /v1/blobs/HASH` with `upload-offset` and `upload-length` | bytes from there on → 201 when complete and verified | CLI |
+//! | `PUT /v1/blobs/HASH` with `upload-offset` and `upload-length` | bytes from there on → 201 when complete and verified | CLI, Supervisors of which it is wanted |
 //! | `GET /v1/blobs/HASH`, with `range: bytes=N-` | → bytes | Supervisors, CLI |
 //! | `POST /v1/supervisors/ID/report` | [`MachineReport`](machine::MachineReport) → [`MachineAnswer`](machine::MachineAnswer) | Supervisors, each second |
 //! | `POST /v1/workers/report` | [`Report`](worker_api::report::Report) → [`Answer`](worker_api::answer::Answer) | workers whose Supervisor is silent |

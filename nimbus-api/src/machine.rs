@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use worker_api::answer::GoneLife;
-use worker_api::ids::{Incarnation, Life, NimbusId, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{
+    BlobHash, Incarnation, Life, NimbusId, PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex,
+};
 use worker_api::report::Report;
 
 /// `POST /v1/supervisors/ID/report`.
@@ -122,4 +124,7 @@ pub struct MachineAnswer {
     pub gone: BTreeMap<TopologyId, Vec<GoneLife>>,
     /// The plan of each topology that has workers here: a Supervisor that knows an older one reads the cluster state again.
     pub plans: BTreeMap<TopologyId, PlanVersion>,
+    /// Blobs that the leader lacks, and that topologies of this machine use: a Supervisor uploads those that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wanted: Vec<BlobHash>,
 }

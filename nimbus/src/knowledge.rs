@@ -108,9 +108,10 @@ impl KnownTopology {
         (0..).map(WorkerIndex).zip(self.plan.iter().flat_map(|plan| &plan.plan.workers))
     }
 
-    /// How many workers it shall have, by its submission or a rebalance.
+    /// How many workers it shall have, by its submission or a rebalance; without its graph, as many as it has.
     pub(crate) fn workers_wanted(&self) -> u16 {
-        let submitted = self.graph.as_ref().map_or(0, |graph| graph.settings.workers);
+        let planned = || self.plan.as_ref().map_or(0, |plan| plan.plan.workers.len() as u16);
+        let submitted = self.graph.as_ref().map_or_else(|_| planned(), |graph| graph.settings.workers);
         self.record.rebalanced.workers.unwrap_or(submitted)
     }
 

@@ -13,7 +13,7 @@ use topology_api::topology::{GRAPH_FORMAT, Graph};
 use worker_api::ids::{PlanVersion, Port, SupervisorId, TopologyId, WorkerIndex};
 use worker_api::report::{Report, Stage};
 
-use crate::knowledge::{KnownTopology, Unreadable, uses};
+use crate::knowledge::{KnownTopology, Unreadable};
 use crate::lifecycle;
 use crate::liveness::MachineState;
 use crate::observed::Seen;
@@ -107,6 +107,11 @@ impl Process {
             used.insert(slot.port);
             planned_host = Some(slot.host.clone());
         }
+        if let Some(reported) = reported.filter(|_| state != MachineState::Dead) {
+            // What no plan gives it any more may be ending yet.
+            let slots = reported.report.slots.iter().filter(|(_, slot)| slot.state != SlotState::Empty);
+            used.extend(slots.map(|(port, _)| *port));
+        }
         let slots: Vec<Port> = match (record, reported) {
             (_, Some(reported)) => reported.report.slots.keys().copied().collect(),
             (Some(record), None) => record.slots.clone(),
@@ -149,13 +154,16 @@ impl Process {
         let tasks = graph.map_or(0, |graph| graph.components.iter().map(|component| component.tasks).sum());
         let version =
             graph.and_then(|graph| graph.graph.config.get("topology.version")).filter(|value| !value.is_null());
-        let broken = self.why_broken(topology).filter(|_| !topology.is_killed());
+        let is_kept = !topology.is_killed();
+        let broken = self.why_broken(topology).filter(|_| is_kept);
+        let waits = self.waits_for(topology).filter(|_| is_kept);
+        let reasons: Vec<String> = waits.into_iter().chain(self.reason(id, topology)).collect();
         TopologySummary {
             id: id.clone(),
             name: record.name.clone(),
             owner: record.owner.clone(),
             status: if broken.is_some() { StatusWord::Broken } else { lifecycle::word(&record.status) },
-            reason: broken.or_else(|| self.reason(id, topology)),
+            reason: broken.or_else(|| (!reasons.is_empty()).then(|| reasons.join("; "))),
             uptime_ms: self.clock.epoch_ms().saturating_sub(record.submitted_ms),
             tasks,
             executors,
@@ -237,16 +245,8 @@ impl Process {
     }
 
     fn why_broken(&self, topology: &KnownTopology) -> Option<String> {
-        topology
-            .plan_unreadable
-            .clone()
-            .or_else(|| self.missing_blob(topology))
-            .or_else(|| topology.graph.as_ref().err().cloned())
-    }
-
-    fn missing_blob(&self, topology: &KnownTopology) -> Option<String> {
-        let (hash, what) = uses(&topology.record).into_iter().find(|(hash, _)| self.blobs.complete(hash).is_none())?;
-        Some(format!("its {what}, blob {hash}, {}", self.about_missing(&hash)))
+        let graph = topology.graph.as_ref().err().filter(|_| !self.lacks_graph(topology));
+        topology.plan_unreadable.as_ref().or(graph).cloned()
     }
 
     /// `GET /v1/topologies/ID`.
@@ -269,6 +269,7 @@ impl Process {
         executors.sort_by_key(|executor| executor.tasks);
         let mut troubles = self.observed.troubles(id);
         troubles.extend(self.why_broken(topology));
+        troubles.extend(self.waits_for(topology));
         Topology {
             summary: self.summary(id, topology),
             graph: graph.map_or_else(

@@ -460,10 +460,14 @@ impl Faults {
             machine.clock().set(0);
             self.world.hear(Observation::ClockJumped { machine: machine.host().to_owned() });
             if let Some(daemon) = machine.daemon() {
+                daemon.spare();
                 daemon.resume();
                 self.world.cluster_state().away(daemon.number(), false);
             }
-            machine.workers().values().for_each(|holder| holder.process.resume());
+            for holder in machine.workers().values() {
+                holder.process.spare();
+                holder.process.resume();
+            }
             machine.hold_daemon(Duration::ZERO);
             if machine.is_down() {
                 machine.come_back();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mutations::Mutation;
@@ -555,6 +556,17 @@ impl Host for SimulatedHost {
             to.shutdown().await.map_err(|error| error.to_string())
         }
         .boxed()
+    }
+
+    fn offer(
+        &self,
+        hash: BlobHash,
+        length: u64,
+        offset: u64,
+        piece: Bytes,
+    ) -> BoxFuture<'static, Result<Option<u64>, String>> {
+        let (world, id, all) = (self.machine.0.world.clone(), self.machine.id(), self.nimbuses.clone());
+        async move { world.nimbuses().offer(id, &all, hash, length, offset, piece).await }.boxed()
     }
 
     fn report(&self, report: Arc<MachineReport>) -> BoxFuture<'static, Result<MachineAnswer, String>> {

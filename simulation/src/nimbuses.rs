@@ -29,6 +29,8 @@ use crate::network::{MachineId, Network};
 pub const PORT: u16 = 6628;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long one may be silent before the next one is asked what may be asked again.
+const SILENT: Duration = Duration::from_secs(5);
 /// Bytes that go in one piece of an upload.
 const UPLOAD_BYTES: usize = 1 << 10;
 
@@ -107,7 +109,8 @@ impl Nimbuses {
     {
         let mut tried = Vec::new();
         for nimbus in all {
-            match self.ask(from, *nimbus, work.clone()).await {
+            let asked = timeout(SILENT, self.ask(from, *nimbus, work.clone())).await;
+            match asked.unwrap_or_else(|_| Err(format!("no answer within {} s", SILENT.as_secs()))) {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) if ![404, 503].contains(&failure.kind.status()) => return Err(failure.to_string()),
                 Ok(Err(failure)) => tried.push(failure.to_string()),
@@ -172,6 +175,41 @@ impl Nimbuses {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives the leader a piece of a blob, as [`Host::offer`](supervisor::host::Host::offer) does.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn offer(
+        &self,
+        from: MachineId,
+        all: &[MachineId],
+        hash: BlobHash,
+        length: u64,
+        offset: u64,
+        piece: Bytes,
+    ) -> Result<Option<u64>, String> {
+        let give = move |api: Api| {
+            let (hash, piece) = (hash.clone(), piece.clone());
+            async move {
+                if let Some(leader) = api.leader() {
+                    return Err(FailureKind::NotLeader.with(format!("{} leads", leader.nimbus)));
+                }
+                let has = if piece.is_empty() && offset < length {
+                    api.blob_state(&hash).await.map_err(Refused::Failure)
+                } else {
+                    api.append(&hash, offset, length, stream::iter([Ok::<_, Infallible>(piece)])).await
+                };
+                match has {
+                    Ok(Extent::Complete(_)) => Ok(None),
+                    Ok(Extent::Partial(next)) | Err(Refused::Offset { right: next }) => Ok(Some(next)),
+                    Err(Refused::Failure(failure)) if failure.kind == FailureKind::NotFound => Ok(Some(0)),
+                    Err(Refused::Failure(failure)) => Err(failure),
+                }
+            }
+        };
+        self.ask_all(from, all, give).await
     }
 
     fn process_on(&self, nimbus: MachineId) -> Option<u64> {

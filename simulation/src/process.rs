@@ -140,6 +140,11 @@ impl Process {
         self.at_end(move || drop(lock(&me.0.root).take()));
     }
 
+    /// It lives on: what [`kill_after`](Process::kill_after) ordered is not done any more.
+    pub fn spare(&self) {
+        lock(&self.0.gate.state).steps_left = None;
+    }
+
     /// Stops all of its tasks until [`resume`](Process::resume), as SIGSTOP does.
     pub fn pause(&self) {
         let mut state = lock(&self.0.gate.state);

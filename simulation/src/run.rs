@@ -38,8 +38,8 @@ const DAEMON_RESTART: Duration = Duration::from_secs(1);
 /// How long the cluster may take to settle after all faults have stopped: machines are believed dead after 10 s, messages
 /// are held for 20 s at most, a worker that died again and again rests for half a minute.
 pub const SETTLE: Duration = Duration::from_secs(120);
-/// A cluster that was settled for so many seconds is judged.
-const QUIET_SECONDS: u32 = 25;
+/// A cluster that was settled for so many seconds is judged: blobs that nobody needs are then gone too.
+const QUIET_SECONDS: u32 = 45;
 /// Users' machine.
 pub const USER: MachineId = MachineId(1000);
 
@@ -340,7 +340,8 @@ async fn keep_nimbus(world: World, machine: Machine, hosts: BTreeMap<String, Mac
             machine_timeout: MACHINE_TIMEOUT,
             most_workers: None,
             most_executors: None,
-            upload_expiration: Duration::from_secs(60),
+            // Twice this is the longest that a blob nobody needs is kept.
+            upload_expiration: Duration::from_secs(20),
         };
         let parts = Parts {
             config,

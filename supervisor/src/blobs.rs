@@ -7,6 +7,7 @@
 //! | task | how many | ends with | waits for |
 //! |---|---|---|---|
 //! | fetch | one for each blob that is wanted and not here; [`DOWNLOADS`] at a time | the blob, or nobody wanting it | Nimbus, the disk |
+//! | offer | one, while Nimbus lacks blobs | the last of those that it named | Nimbus, the disk |
 //!
 //! Not here: which are needed (`machine`). Invariants: nothing is used whose hash is not its name; what came of a blob and is
 //! kept is not fetched twice; a blob has no write permission, so that a worker does not change it for others.
@@ -18,6 +19,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use nimbus_api::client::UPLOAD_BYTES;
 use seam::Seam;
 use seam::disk::Disk;
 use sha2::{Digest, Sha256};
@@ -56,6 +59,7 @@ pub(crate) struct Blobs {
     tasks: JoinSet<()>,
     room: Arc<Semaphore>,
     fetched: mpsc::Sender<Fetched>,
+    offer: Option<AbortHandle>,
 }
 
 /// A fetch, and who is at work on the disk for it: an aborted task does not take what it has begun there along.
@@ -69,7 +73,7 @@ impl Blobs {
     pub(crate) fn new(folder: Arc<Folder>, host: Arc<dyn Host>, seam: Seam, fetched: mpsc::Sender<Fetched>) -> Self {
         let (here, under_way, tasks) = (BTreeSet::new(), BTreeMap::new(), JoinSet::new());
         let room = Arc::new(Semaphore::new(DOWNLOADS));
-        Blobs { folder, host, seam, here, under_way, tasks, room, fetched }
+        Blobs { folder, host, seam, here, under_way, tasks, room, fetched, offer: None }
     }
 
     /// Whether all of them are here; those that are not are fetched.
@@ -103,6 +107,25 @@ impl Blobs {
             }
         }
         all
+    }
+
+    /// Gives Nimbus those of these blobs, which it lacks, that are here: one after another, and no others before that has ended.
+    pub(crate) fn offer(&mut self, lacking: Vec<BlobHash>) {
+        if lacking.is_empty() || self.offer.as_ref().is_some_and(|offer| !offer.is_finished()) {
+            return;
+        }
+        let (folder, host, seam) = (self.folder.clone(), self.host.clone(), self.seam.clone());
+        let offer = async move {
+            for hash in lacking {
+                let short = &hash.as_str()[..12];
+                match offer(&folder, host.as_ref(), &seam, &hash).await {
+                    Ok(true) => tracing::info!("Nimbus lacked the blob {short}, and has it from this machine"),
+                    Ok(false) => {}
+                    Err(why) => tracing::warn!("cannot give Nimbus the blob {short}, which it lacks: {why}"),
+                }
+            }
+        };
+        self.offer = Some(self.tasks.spawn(self.seam.gated(offer)));
     }
 
     /// Ends what is under way; what came stays.
@@ -150,6 +173,32 @@ impl Blobs {
             }
         };
         self.seam.on_disk(remove).await;
+    }
+}
+
+/// Gives Nimbus a blob, and goes on where it came to; `false` if it is not here. Nimbus compares it with its hash.
+async fn offer(folder: &Arc<Folder>, host: &dyn Host, seam: &Seam, hash: &BlobHash) -> Result<bool, String> {
+    let file = path(folder, hash);
+    let of_it = |error: io::Error| format!("cannot read {}: {}", path(folder, hash).display(), in_words(&error));
+    let (disk, place) = (folder.disk().clone(), file.clone());
+    let length = match seam.on_disk(move || disk.look(&place)).await {
+        Ok(found) => found.bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(of_it(error)),
+    };
+    let (mut at, mut piece) = (0, Bytes::new());
+    loop {
+        let sent = piece.len() as u64;
+        let Some(next) = host.offer(hash.clone(), length, at, piece).await? else { return Ok(true) };
+        if next > length || (sent > 0 && next <= at) {
+            return Err(format!("it has {next} of {length} bytes after a piece of {sent} at {at}"));
+        }
+        let (disk, place) = (folder.disk().clone(), file.clone());
+        let read = seam.on_disk(move || disk.read_at(&place, next, UPLOAD_BYTES)).await;
+        (at, piece) = (next, read.map_err(of_it)?.into());
+        if piece.is_empty() && at < length {
+            return Err(format!("{} was cut meanwhile", file.display()));
+        }
     }
 }
 

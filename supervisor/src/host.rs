@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use seam::disk::Disk;
@@ -79,7 +80,20 @@ pub trait Host: Send + Sync + 'static {
     /// Why it was not to be had, as part of a sentence; also if `to` was closed.
     fn fetch(&self, hash: BlobHash, from: u64, to: DuplexStream) -> BoxFuture<'static, Result<(), String>>;
 
-    /// Tells Nimbus what is on this machine, and gives its answer. Dropped after 5 s.
+    /// Gives Nimbus, which lacks it, a piece of a blob of `length` bytes, which begins at `offset`; an empty one before the end
+    /// only asks how far the blob came. Gives where the next piece begins; `None` if Nimbus has all of it.
+    ///
+    /// # Errors
+    /// Why it did not take it, as part of a sentence.
+    fn offer(
+        &self,
+        hash: BlobHash,
+        length: u64,
+        offset: u64,
+        piece: Bytes,
+    ) -> BoxFuture<'static, Result<Option<u64>, String>>;
+
+    /// Tells Nimbus what is on this machine, and gives its answer. Dropped after 20 s.
     ///
     /// # Errors
     /// Why no Nimbus answered, in a sentence.

@@ -10,8 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use nimbus_api::client::Client;
+use nimbus_api::client::{BlobState, Client};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use rustix::fs::{FlockOperation, flock};
 use seam::Seam;
@@ -157,6 +158,28 @@ impl Host for LocalHost {
         Box::pin(async move {
             let mut to = to;
             client.download(&hash, from, &mut to).await.map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    fn offer(
+        &self,
+        hash: BlobHash,
+        length: u64,
+        offset: u64,
+        piece: Bytes,
+    ) -> BoxFuture<'static, Result<Option<u64>, String>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let end = offset + piece.len() as u64;
+            let answer = match piece.is_empty() && offset < length {
+                true => client.blob_state(&hash).await.map(|state| match state {
+                    Some(BlobState::Complete(_)) => None,
+                    Some(BlobState::Partial(has)) => Some(has),
+                    None => Some(0),
+                }),
+                false => client.upload(&hash, offset, length, piece).await.map(|()| (end < length).then_some(end)),
+            };
+            answer.map_err(|error| error.to_string())
         })
     }
 

@@ -391,6 +391,7 @@ impl Machine {
         if answer.plans.iter().any(newer) {
             self.look.notify_one();
         }
+        self.blobs.offer(answer.wanted);
     }
 
     fn is_gone(&mut self, topology: &TopologyId, worker: WorkerIndex, life: Life) {

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::host::Host;
 
-/// How long Nimbus may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long one of the Nimbuses may take to answer: time to find that some are silent, and to ask those behind them.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Sends each newest report until nobody makes one any more.
 pub(crate) async fn run(

@@ -1,9 +1,10 @@
-//! Copies of blobs: fetching what this Nimbus lacks, asking the others what they have, answering submissions that wait for it.
+//! Copies of blobs: fetching what this Nimbus lacks, from others or machines, asking the others what they have, answering
+//! submissions that wait for it.
 //!
 //! Not here: what is fetched next (`replication`). Invariant: nothing here is written to the cluster state: who has what is asked
 //! of those who have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,22 @@ use bytes::Bytes;
 use cluster_state::records::Nimbus;
 use futures_util::stream;
 use nimbus_api::submission::Submitted;
-use worker_api::ids::{BlobHash, NimbusId, TopologyId};
+use worker_api::ids::{BlobHash, NimbusId, SupervisorId, TopologyId};
 
 use super::{Process, Reply, Role, WAITING_REQUESTS};
-use crate::blobs::{Blobs, Extent, Refused};
+use crate::blobs::{Blobs, Extent, Refused, Uses};
 use crate::knowledge::{KnownTopology, lengths};
+use crate::liveness::MachineState;
 use crate::peers::Peers;
 use crate::replication::Wanted;
 
 /// How often the others are asked what they have.
 const ASK: Duration = Duration::from_secs(5);
-/// The same, while a submission waits for copies.
+/// How long no other machine is asked for a blob that one was asked for.
+const OFFERED_MS: u64 = 10_000;
+/// Blobs that a machine is asked for at once.
+const OFFERED: usize = 16;
+/// How often they are asked, while a submission waits for copies.
 const ASK_SOON: Duration = Duration::from_millis(100);
 
 /// A submission that is stored, and answered when there are copies of its blobs.
@@ -77,6 +83,29 @@ impl Process {
         }
         self.fetching.ended(hash, result, self.others().len(), self.clock.uptime_ms());
         self.fetch();
+    }
+
+    /// The blobs that a machine is asked for: lacking here, used by what it runs, and asked of no other one just now.
+    pub(super) fn wanted_of(&mut self, machine: &SupervisorId) -> Vec<BlobHash> {
+        let (now, blobs) = (self.clock.uptime_ms(), Arc::clone(&self.blobs));
+        self.offering.retain(|hash, (_, until_ms)| {
+            let is_lacking = blobs.complete(hash).is_none();
+            if !is_lacking {
+                blobs.used_pin(hash);
+            }
+            is_lacking && now < *until_ms
+        });
+        let runs = |topology: &&KnownTopology| {
+            topology.plan.as_ref().is_some_and(|plan| plan.machines.contains(machine)) && !topology.is_removing()
+        };
+        let topologies = self.known.iter().flat_map(|known| known.topologies.values()).filter(runs);
+        let lacking = topologies.flat_map(|topology| lengths(&topology.record)).map(|(hash, _)| hash);
+        let lacking: BTreeSet<BlobHash> = lacking.filter(|hash| blobs.complete(hash).is_none()).collect();
+        let asked = lacking.into_iter().filter(|hash| {
+            let asked = || (machine.clone(), now + OFFERED_MS);
+            self.offering.entry(hash.clone()).or_insert_with(asked).0 == *machine
+        });
+        asked.take(OFFERED).collect()
     }
 
     /// Asks those of the others who are not being asked what they have, after a pause; with `at_once` all, without one.
@@ -163,16 +192,26 @@ impl Process {
         self.copies.of(&blobs) as u32 + u32::from(here)
     }
 
-    /// What is done about a blob that is not here.
-    pub(crate) fn about_missing(&self, hash: &BlobHash) -> String {
-        match (self.others().as_slice(), self.fetching.trouble(hash)) {
-            ([], _) => "is not on this Nimbus's disk: upload it again".to_owned(),
-            (others, trouble) => {
-                let from: Vec<String> = others.iter().map(|other| format!("{}:{}", other.host, other.port)).collect();
-                let trouble = trouble.map(|trouble| format!("; last: {trouble}")).unwrap_or_default();
-                format!("is not on this Nimbus's disk yet: it is being fetched from {}{trouble}", from.join(", "))
-            }
-        }
+    /// What a topology waits for that is not here, in words that go behind "it is" or stand alone.
+    pub(crate) fn waits_for(&self, topology: &KnownTopology) -> Option<String> {
+        let lacks: Uses = topology.uses().into_iter().filter(|(hash, _)| self.blobs.complete(hash).is_none()).collect();
+        // Without its graph least can be done with it.
+        let graph = lacks.iter().find(|(hash, _)| *hash == topology.record.graph.hash);
+        let (hash, what) = graph.or_else(|| lacks.first())?;
+        let is_there = |machine: &SupervisorId| self.observed.machines.state(machine) != MachineState::Dead;
+        let machines = topology.plan.iter().flat_map(|plan| &plan.machines).any(is_there);
+        let how = match self.fetching.trouble(hash) {
+            Some(trouble) => format!("; last: {trouble}"),
+            None if self.others().is_empty() && !machines => "; none that may have it is there: start one".to_owned(),
+            None => String::new(),
+        };
+        let short = &hash.as_str()[..12];
+        Some(format!("waiting for its {what} ({short}…), which is fetched from the other Nimbuses and machines{how}"))
+    }
+
+    /// Whether a topology's graph is not here.
+    pub(crate) fn lacks_graph(&self, topology: &KnownTopology) -> bool {
+        topology.graph.is_err() && self.blobs.complete(&topology.record.graph.hash).is_none()
     }
 }
 

@@ -258,6 +258,8 @@ pub(crate) struct Process {
     copies: Copies,
     asking: UnderWay<(NimbusId, Result<Vec<BlobHash>, String>)>,
     asked: BTreeSet<NimbusId>,
+    /// Which machine was asked for a blob that is lacking, and until when, on `clock`, no other one is.
+    offering: BTreeMap<BlobHash, (SupervisorId, u64)>,
     /// At most [`WAITING_REQUESTS`] submissions wait for copies.
     replicating: Vec<Replicating>,
 }
@@ -317,6 +319,7 @@ impl Process {
             copies: Copies::default(),
             asking: FuturesUnordered::new(),
             asked: BTreeSet::new(),
+            offering: BTreeMap::new(),
             replicating: Vec::new(),
         }
     }
@@ -472,14 +475,17 @@ impl Process {
                 false => self.request(request),
             }
         }
-        let unsure = FailureKind::NoClusterState.with(
-            "the cluster state went away while this was being stored: whether it was will be seen when it is back, by `storm list`",
-        );
+        let unsure = |shown_by: &str| {
+            FailureKind::Unanswered.with(format!(
+                "the cluster state went away while this was being stored: whether it was is not known; {shown_by} shows it \
+                 when the cluster state is back: look before doing it again"
+            ))
+        };
         match std::mem::replace(&mut self.asker, Asker::None) {
             Asker::None => {}
-            Asker::Submit(_, reply) => drop(reply.send(Err(unsure))),
-            Asker::Command(reply) => drop(reply.send(Err(unsure))),
-            Asker::Drain(_, reply) => drop(reply.send(Err(unsure))),
+            Asker::Submit(_, reply) => drop(reply.send(Err(unsure("`storm list`")))),
+            Asker::Command(reply) => drop(reply.send(Err(unsure("`storm list`")))),
+            Asker::Drain(_, reply) => drop(reply.send(Err(unsure("`storm admin machines`")))),
         }
     }
 

@@ -108,7 +108,9 @@ impl Process {
             self.know_machines();
             self.scheduling_is_due = true;
         }
-        let mut answer = MachineAnswer { nimbus: self.me.id.clone(), gone: BTreeMap::new(), plans: BTreeMap::new() };
+        let wanted = self.wanted_of(&id);
+        let nimbus = self.me.id.clone();
+        let mut answer = MachineAnswer { nimbus, gone: BTreeMap::new(), plans: BTreeMap::new(), wanted };
         for (topology, known) in topologies_of(&self.known) {
             if let Some(plan) = known.plan.as_ref().filter(|plan| plan.machines.contains(&id)) {
                 answer.plans.insert(topology.clone(), plan.plan.version);

@@ -249,6 +249,10 @@ impl Process {
     /// Checks what is wanted of a topology.
     fn rebalance(&self, topology: &KnownTopology, rebalance: &Rebalance) -> Result<Event, Failure> {
         let record = &topology.record;
+        if let Some(waits) = self.waits_for(topology).filter(|_| self.lacks_graph(topology)) {
+            let why = format!("cannot rebalance `{}` now: it is {waits}; try again when it is here", record.name);
+            return Err(FailureKind::WrongState.with(why));
+        }
         let broken = topology.graph.as_ref().err().or(topology.plan_unreadable.as_ref());
         let (Ok(graph), None) = (&topology.graph, broken) else {
             let why = broken.map_or("", String::as_str);
@@ -427,11 +431,11 @@ impl Process {
                     platform: topology.record.build.platform.clone(),
                     workers: topology.workers_wanted(),
                     components: topology.components(),
-                    // What is broken keeps what it has.
+                    // What is broken, or waits for its graph, keeps what it has.
                     leaving: topology.is_killed() || topology.graph.is_err() || topology.plan_unreadable.is_some(),
                     ended: lifecycle::has_ended(&topology.record.status),
-                    // A new leader first hears what there is.
-                    anew: topology.is_switching() && inputs.2,
+                    // A new leader first hears what there is, and what there is to deal.
+                    anew: topology.is_switching() && inputs.2 && !self.lacks_graph(topology),
                     plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),
                     failing: inputs.1.get(id).cloned().unwrap_or_default(),
                 }

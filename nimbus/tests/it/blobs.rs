@@ -182,14 +182,18 @@ async fn damage_on_the_disk_is_found_at_the_start_and_healed_by_an_upload() {
     let fixture = Fixture::go_on(folder, memory, |_| {}).await;
     let broken = eventually(|| async {
         let summary = fixture.client.topology("t").await.unwrap().summary;
-        (summary.status == StatusWord::Broken).then_some(summary)
+        summary.reason.as_ref().is_some_and(|reason| reason.starts_with("waiting for its ")).then_some(summary)
     })
     .await;
-    let sentence = format!("its executable, blob {hash}, is not on this Nimbus's disk: upload it again");
-    assert_eq!((broken.reason, broken.replication), (Some(sentence), 0));
+    let sentence = format!(
+        "{}; none that may have it is there: start one; starting, 0 of 2 workers are ready",
+        waiting("executable", EXECUTABLE)
+    );
+    assert_eq!((broken.status, broken.reason, broken.replication), (StatusWord::Active, Some(sentence), 0));
     assert_eq!(refusal(fixture.client.download(&hash, 0, &mut Vec::new()).await).0, FailureKind::NotFound);
     upload(&fixture.client, EXECUTABLE).await;
-    assert_eq!(fixture.client.topology("t").await.unwrap().summary.status, StatusWord::Active);
+    let healed = fixture.client.topology("t").await.unwrap().summary.reason;
+    assert_eq!(healed.as_deref(), Some("starting, 0 of 2 workers are ready"));
 }
 
 #[tokio::test]
@@ -240,11 +244,12 @@ async fn a_graph_that_was_lost_is_healed_by_an_upload() {
     std::fs::remove_file(folder.path().join(format!("nimbus/blobs/{hash}"))).unwrap();
     let fixture = Fixture::go_on(folder, memory, |_| {}).await;
     let shown = fixture.client.topology("t").await.unwrap();
-    assert_eq!((shown.summary.status, shown.graph.components.len()), (StatusWord::Broken, 0));
+    assert_eq!((shown.summary.status, shown.graph.components.len()), (StatusWord::Active, 0));
+    assert!(shown.summary.reason.unwrap().starts_with(&waiting("graph", &json)));
     fixture.client.upload(&hash, 0, json.len() as u64, json.into()).await.unwrap();
     let shown = eventually(|| async {
         let shown = fixture.client.topology("t").await.unwrap();
-        (shown.summary.status == StatusWord::Active).then_some(shown)
+        (shown.summary.tasks == 4).then_some(shown)
     })
     .await;
     assert_eq!((shown.summary.id, shown.graph.components.len()), (id, 2));

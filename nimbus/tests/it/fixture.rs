@@ -112,6 +112,12 @@ pub(crate) fn hash_of(bytes: &[u8]) -> BlobHash {
     BlobHash::of(Sha256::digest(bytes).into())
 }
 
+/// How the reason of a topology begins that waits for this.
+pub(crate) fn waiting(what: &str, bytes: &[u8]) -> String {
+    let short = &hash_of(bytes).to_string()[..12];
+    format!("waiting for its {what} ({short}…), which is fetched from the other Nimbuses and machines")
+}
+
 pub(crate) async fn upload(client: &Client, bytes: &'static [u8]) -> BlobHash {
     let hash = hash_of(bytes);
     if client.blob_state(&hash).await.unwrap() != Some(BlobState::Complete(bytes.len() as u64)) {

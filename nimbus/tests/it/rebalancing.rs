@@ -6,6 +6,7 @@ use cluster_state::plans::WholePlan;
 use cluster_state::records::{RebalanceStep, Rebalanced, Status, Topology};
 use nimbus_api::cluster::MachineSummary;
 use nimbus_api::failure::FailureKind;
+use nimbus_api::machine::SlotState;
 use nimbus_api::submission::{Kill, Rebalance};
 use nimbus_api::topology::StatusWord;
 use worker_api::answer::{Slot, Spouts};
@@ -247,6 +248,13 @@ async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
     assert_eq!(workers(&plan(&board, &id, 2).await), ["m2:6700@2 1|2|3|4"]);
     let scheduler = fixture.client.topology("t").await.unwrap().summary.scheduler;
     assert_eq!(scheduler, "Running with fewer slots than requested (1/2)");
+
+    // What no plan gives it any more is there until it has ended.
+    let mut ending = first.report().await;
+    ending.slots.get_mut(&Port(6701)).unwrap().state = SlotState::Stopping;
+    fixture.client.report_machine(&ending.id, &ending).await.unwrap();
+    let machines = fixture.client.cluster().await.unwrap().machines;
+    assert_eq!(shown(&machines[0]), ("m1".to_owned(), true, false, vec![6701]));
 
     // Others get nothing there either, until it is drained no more.
     let other = fixture.submit("u").await.unwrap().id;

@@ -7,7 +7,7 @@ use cluster_state::records::{Lead, Leader, Nimbus as NimbusRecord};
 use nimbus_api::client::{BlobState, Client, ClientError};
 use nimbus_api::cluster::Cluster;
 use nimbus_api::failure::FailureKind;
-use nimbus_api::submission::{Kill, Submission};
+use nimbus_api::submission::{Kill, Rebalance, Submission};
 use nimbus_api::topology::StatusWord;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -131,9 +131,16 @@ async fn a_leader_without_blobs_keeps_the_lead_and_fetches_them() {
     std::fs::remove_dir_all(folder.path().join("nimbus/blobs")).unwrap();
 
     let first = Fixture::go_on(folder, memory.clone(), |_| {}).await;
-    let broken = first.client.topology("t").await.unwrap().summary;
-    assert_eq!((broken.status, broken.replication), (StatusWord::Broken, 0));
-    assert!(broken.reason.unwrap().ends_with(", is not on this Nimbus's disk: upload it again"));
+    let waits = first.client.topology("t").await.unwrap().summary;
+    assert_eq!((waits.status, waits.replication, waits.tasks), (StatusWord::Active, 0, 0));
+    let said = waiting("graph", &serde_json::to_vec(&graph()).unwrap());
+    let none = format!("{said}; none that may have it is there: start one");
+    assert!(waits.reason.as_ref().unwrap().starts_with(&none), "{waits:?}");
+    let (kind, refused) = refusal(first.client.rebalance("t", &Rebalance::default()).await);
+    assert_eq!(
+        (kind, refused),
+        (FailureKind::WrongState, format!("cannot rebalance `t` now: it is {none}; try again when it is here"))
+    );
     // It goes on by itself when somebody has them.
     let second = Fixture::go_on(copies, memory, |_| {}).await;
     let healed = eventually(|| async {
@@ -145,6 +152,61 @@ async fn a_leader_without_blobs_keeps_the_lead_and_fetches_them() {
     assert_eq!(first.blob_files(), files());
     assert!(first.client.cluster().await.unwrap().nimbuses[0].leads);
     drop(second);
+}
+
+#[tokio::test]
+async fn a_leader_without_blobs_gets_them_from_one_machine_that_runs_what_uses_them() {
+    let first = Fixture::start().await;
+    let mut machine = Machine::new(&first, "m1", &[6700]).await;
+    let mut other = Machine::new(&first, "m2", &[6700]).await;
+    let mut idle = Machine::new(&first, "m3", &[6700]).await;
+    for machine in [&mut machine, &mut other] {
+        machine.tell().await;
+    }
+    let id = first.submit("t").await.unwrap().id;
+    plan(&first.board(), &id, 1).await;
+    assert_eq!(machine.tell().await.wanted, []);
+    let Fixture { folder, memory, nimbus, .. } = first;
+    nimbus.stop().await;
+    std::fs::remove_dir_all(folder.path().join("nimbus/blobs")).unwrap();
+
+    let first = Fixture::go_on(folder, memory, |_| {}).await;
+    for machine in [&mut machine, &mut other, &mut idle] {
+        machine.nimbus_is(&first);
+    }
+    assert_eq!(idle.tell().await.wanted, []);
+    let json = serde_json::to_vec(&graph()).unwrap();
+    let wanted: Vec<String> = machine.tell().await.wanted.iter().map(ToString::to_string).collect();
+    assert_eq!(wanted, files());
+    assert_eq!(other.tell().await.wanted, [], "one is enough");
+    let shown = first.client.topology("t").await.unwrap().summary;
+    assert_eq!((shown.status, shown.workers, shown.workers_wanted), (StatusWord::Active, 2, 2));
+    assert!(shown.reason.unwrap().starts_with(&waiting("graph", &json)));
+
+    first.client.upload(&hash_of(&json), 0, json.len() as u64, json.into()).await.unwrap();
+    assert_eq!(machine.tell().await.wanted, [hash_of(EXECUTABLE)]);
+    upload(&first.client, EXECUTABLE).await;
+    assert_eq!(machine.tell().await.wanted, []);
+    let healed = eventually(|| async {
+        let summary = first.client.topology("t").await.unwrap().summary;
+        (summary.tasks == 4).then_some(summary)
+    })
+    .await;
+    assert_eq!((healed.id, healed.replication), (id.clone(), 1));
+    // So its workers may go where they were not.
+    first.client.drain("m1").await.unwrap();
+    (machine.drained, other.drained) = (true, true);
+    let board = first.board();
+    loop {
+        for machine in [&mut machine, &mut other, &mut idle] {
+            machine.tell().await;
+        }
+        let plan = cluster_state::plans::read(&board, &id).await.unwrap().unwrap();
+        if plan.parts.keys().map(ToString::to_string).collect::<Vec<_>>() == ["m2", "m3"] {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -170,17 +232,13 @@ async fn what_cannot_be_fetched_yet_is_told() {
         reason.contains("; last: ").then_some(reason)
     })
     .await;
-    let fetched = format!(
-        "its executable, blob {}, is not on this Nimbus's disk yet: it is being fetched from 127.0.0.1:{port}; last: Nimbus \
-         gone at 127.0.0.1:{port}: ",
-        hash_of(EXECUTABLE)
-    );
+    let fetched = format!("{}; last: Nimbus gone at 127.0.0.1:{port}: ", waiting("executable", EXECUTABLE));
     assert!(said.starts_with(&fetched), "{said}");
     // An upload heals it as well.
     upload(&fixture.client, EXECUTABLE).await;
     eventually(|| async {
         let summary = fixture.client.topology(id.as_str()).await.unwrap().summary;
-        (summary.status == StatusWord::Active).then_some(())
+        (!summary.reason.is_some_and(|reason| reason.starts_with("waiting for its "))).then_some(())
     })
     .await;
 }

@@ -1,16 +1,19 @@
 //! The cluster state goes away, loses sessions and answers, and holds things that cannot be read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster_state::board::Board;
-use cluster_state::memory::Memory;
+use cluster_state::memory::{Memory, MemorySession};
 use cluster_state::records::{Leader, Topology};
-use cluster_state::store::{Op, Store};
+use cluster_state::store::{Op, Path, Session, Store, StoreError, Versioned, Watch};
 use cluster_state::{paths, plans};
+use futures_util::future::{BoxFuture, pending};
 use nimbus_api::failure::FailureKind;
 use nimbus_api::machine::SlotState;
 use nimbus_api::submission::Kill;
 use nimbus_api::topology::StatusWord;
+use tokio::sync::Notify;
 use worker_api::answer::Slot;
 use worker_api::ids::{Incarnation, Life, PlanVersion, Port, TopologyId, TopologyName, WorkerIndex};
 
@@ -51,6 +54,62 @@ async fn while_the_store_is_away_data_goes_on_and_changes_are_refused_at_once() 
     eventually(|| async { fixture.client.cluster().await.unwrap().cluster_state.is_none().then_some(()) }).await;
     fixture.submit("u").await.unwrap();
     assert_eq!(plans::read(&board, &id).await.unwrap().unwrap().head.version, PlanVersion(1));
+}
+
+/// A session whose commits have no answer once it is told.
+struct Unanswering {
+    session: Arc<MemorySession>,
+    is_silent: AtomicBool,
+    asked: Notify,
+}
+
+impl Store for Unanswering {
+    fn read(&self, path: &Path) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
+        self.session.read(path)
+    }
+
+    fn children(&self, path: &Path) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.session.children(path)
+    }
+
+    fn commit(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.is_silent.load(Ordering::Relaxed) {
+            self.asked.notify_one();
+            return Box::pin(pending());
+        }
+        self.session.commit(ops)
+    }
+
+    fn watch(&self, path: &Path) -> Box<dyn Watch> {
+        self.session.watch(path)
+    }
+
+    fn session(&self) -> Session {
+        self.session.session()
+    }
+
+    fn session_changed(&self, seen: Session) -> BoxFuture<'_, Session> {
+        self.session.session_changed(seen)
+    }
+}
+
+#[tokio::test]
+async fn who_asked_hears_that_it_is_not_known_whether_it_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Memory::default().session();
+    let store = Arc::new(Unanswering { session, is_silent: AtomicBool::new(false), asked: Notify::new() });
+    let nimbus = nimbus::Nimbus::start(config(&folder), Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
+    let client = nimbus_api::client::Client::new(vec![nimbus.address().to_string()]);
+    let executable = upload(&client, EXECUTABLE).await;
+    eventually(|| async { client.cluster().await.unwrap().nimbuses[0].leads.then_some(()) }).await;
+    store.is_silent.store(true, Ordering::Relaxed);
+    let asking = tokio::spawn(async move { refusal(client.submit(&submission("t", executable)).await) });
+    store.asked.notified().await;
+    store.session.go_away();
+    // A kind that no client asks another Nimbus after.
+    let said = "the cluster state went away while this was being stored: whether it was is not known; `storm list` shows it \
+                when the cluster state is back: look before doing it again";
+    assert_eq!(asking.await.unwrap(), (FailureKind::Unanswered, said.to_owned()));
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ use crate::oracle::{Observation, SourceTuple};
 /// Most tuples of one call.
 const TUPLES: usize = 16;
 
+/// A spout that finds nothing looks again after this at the latest.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
+
 /// How fast a partition grows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -154,7 +157,7 @@ impl Spout for Reader {
             }
         }
         for _ in 0..TUPLES {
-            let Some((offset, attempt)) = self.take() else { return Ok(Next::Idle(self.pace.every)) };
+            let Some((offset, attempt)) = self.take() else { return Ok(Next::Idle(self.pace.every.min(LONGEST_IDLE))) };
             let (topology, tuple) = (self.place.topology.clone(), self.tuple(offset));
             self.place.tell(Observation::Emitted { topology, tuple, attempt, by: self.by });
             let item = |part| Item { source: tuple.source, offset, attempt, part, copy: 0, load: self.load.clone() };

@@ -383,5 +383,6 @@ async fn report(State(desk): State<Arc<Desk>>, Json(report): Json<Value>) -> Jso
         nimbus: NimbusId::new("nimbus-1").unwrap(),
         gone: desk.gone.lock().unwrap().clone(),
         plans: BTreeMap::new(),
+        wanted: Vec::new(),
     })
 }

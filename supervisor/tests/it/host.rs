@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use nimbus_api::machine::{MachineAnswer, MachineReport};
 use seam::Seam;
@@ -32,6 +33,10 @@ struct Machine {
     blobs: Mutex<BTreeMap<BlobHash, Vec<u8>>>,
     /// Who runs, by slot.
     running: Mutex<BTreeMap<Port, WorkerStart>>,
+    /// What Nimbus lacks, as far as it has it.
+    lacks: Mutex<BTreeMap<BlobHash, Vec<u8>>>,
+    /// What it was given last.
+    given: watch::Sender<Option<Vec<u8>>>,
     last: Mutex<BTreeMap<Port, Incarnation>>,
     starts: watch::Sender<Option<WorkerStart>>,
     report: watch::Sender<Option<Arc<MachineReport>>>,
@@ -101,10 +106,32 @@ impl Host for InMemory {
         })
     }
 
+    fn offer(
+        &self,
+        hash: BlobHash,
+        length: u64,
+        offset: u64,
+        piece: Bytes,
+    ) -> BoxFuture<'static, Result<Option<u64>, String>> {
+        let mut lacks = self.0.lacks.lock().unwrap();
+        let had = lacks.get_mut(&hash).unwrap();
+        if !piece.is_empty() {
+            assert_eq!(had.len() as u64, offset);
+            // It takes three bytes of a piece at a time.
+            had.extend_from_slice(&piece[..piece.len().min(3)]);
+        }
+        let next = Some(had.len() as u64).filter(|has| *has < length);
+        if next.is_none() {
+            self.0.given.send_replace(lacks.remove(&hash));
+        }
+        Box::pin(async move { Ok(next) })
+    }
+
     fn report(&self, report: Arc<MachineReport>) -> BoxFuture<'static, Result<MachineAnswer, String>> {
         self.0.report.send_replace(Some(report));
         let nimbus = NimbusId::new("nimbus-1").unwrap();
-        Box::pin(async { Ok(MachineAnswer { nimbus, gone: BTreeMap::new(), plans: BTreeMap::new() }) })
+        let wanted = self.0.lacks.lock().unwrap().keys().cloned().collect();
+        Box::pin(async { Ok(MachineAnswer { nimbus, gone: BTreeMap::new(), plans: BTreeMap::new(), wanted }) })
     }
 }
 
@@ -206,6 +233,20 @@ async fn a_host_is_told_all_that_a_worker_needs_and_ends_it_by_a_new_plan() {
     });
     let worker = report.await.slots[&port].worker.clone().unwrap();
     assert_eq!((worker.ends.len(), worker.restarts, worker.failures()), (1, 0, [].as_slice()));
+    supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nimbus_gets_what_it_lacks_from_the_machine() {
+    let Running { cluster: _cluster, machine, supervisor, start, .. } = running().await;
+    let executable = fs::read(&start.executable).unwrap();
+    let hash: BlobHash = start.executable.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let elsewhere = BlobHash::of([0; 32]);
+    // A part of it has come before.
+    let lacks = [(elsewhere.clone(), Vec::new()), (hash, executable[..7].to_vec())];
+    machine.lacks.lock().unwrap().extend(lacks);
+    assert_eq!(until(&machine.given, |_| true).await, executable);
+    assert_eq!(machine.lacks.lock().unwrap().keys().collect::<Vec<_>>(), [&elsewhere]);
     supervisor.stop().await;
 }
 

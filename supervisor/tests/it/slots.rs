@@ -604,3 +604,16 @@ async fn a_worker_that_ends_after_the_input_has_finished_is_not_started_again() 
     assert_eq!((left.life.incarnation.0, left.ends.len()), (1, 1));
     assert_eq!(incarnation(&cluster, "record.json"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_nimbus_that_was_stopped_is_asked_once_and_those_behind_it_hear_the_machine() {
+    let mut cluster = Cluster::new().await;
+    // The kernel takes connections for it.
+    let stopped = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stopped.set_nonblocking(true).unwrap();
+    cluster.config.nimbuses.insert(0, stopped.local_addr().unwrap().to_string());
+    cluster.start().await;
+    let first = cluster.until(|_| true).await;
+    cluster.until(|report| report.number > first.number + 3).await;
+    assert_eq!(std::iter::from_fn(|| stopped.accept().ok()).count(), 1);
+}

@@ -624,7 +624,7 @@ static KEYS: &[KeyInfo] = &[
     accepted("storm.zookeeper.retry.times", INT, Unread),
     of_daemons("storm.zookeeper.root", Text, r#""/storm""#),
     of_daemons("storm.zookeeper.servers", List, r#"["localhost"]"#),
-    of_daemons("storm.zookeeper.session.timeout", Int { min: 100, max: 3_600_000 }, "20000"),
+    of_daemons("storm.zookeeper.session.timeout", Int { min: 100, max: 3_600_000 }, "6000"),
     accepted("storm.zookeeper.ssl.enable", Bool, Unread),
     accepted("storm.zookeeper.ssl.hostnameVerification", Bool, Unread),
     accepted("storm.zookeeper.ssl.keystore.password", Text, Unread),

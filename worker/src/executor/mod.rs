@@ -8,8 +8,10 @@ pub(crate) mod bolt;
 pub(crate) mod spout;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -244,7 +246,7 @@ impl Core {
     /// Lets others run if the turn is over; ends early when the topology stops.
     pub(crate) async fn yield_if_due(&mut self) -> Result<(), Stop> {
         if self.now_us() >= self.turn_us + TURN_US {
-            tokio::task::yield_now().await;
+            yield_to_others().await;
             self.turn_us = self.now_us();
             if self.phase.get() == Phase::Stopping {
                 return Err(Stop::Stopped);
@@ -316,4 +318,18 @@ impl Core {
             self.outlets.end(task, stream as u16, outlets.iter().copied());
         }
     }
+}
+
+/// Goes to the end of the queue, where an idle thread finds it. tokio's own `yield_now` wakes a task only when its thread next
+/// looks for work: if the thread's next task never returns, neither would this one.
+async fn yield_to_others() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
