@@ -226,10 +226,6 @@ impl Faults {
                 if kind == Kind::Partition {
                     network.block(other.id(), one.id(), true);
                 }
-                // What stands between them may have forgotten their connections.
-                if random.random_bool(0.5) {
-                    network.cut(one.id(), other.id());
-                }
                 sleep(span).await;
                 network.block(one.id(), other.id(), false);
                 network.block(other.id(), one.id(), false);

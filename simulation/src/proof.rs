@@ -23,8 +23,8 @@ pub const WITHIN: [(Mutation, Option<u64>); 20] = [
     (Mutation::LostFail, Some(3)),
     (Mutation::GrantAsIncrement, None),
     (Mutation::AckWaitsForCredit, Some(3)),
-    (Mutation::FramesNotResent, None),
-    (Mutation::StaleConnectionKept, None),
+    (Mutation::FramesNotResent, Some(48)),
+    (Mutation::StaleConnectionKept, Some(84)),
     (Mutation::LivenessByStatistics, Some(3)),
     (Mutation::GraceFromProcessStart, None),
     (Mutation::WatchMissed, None),
@@ -32,8 +32,8 @@ pub const WITHIN: [(Mutation, Option<u64>); 20] = [
     (Mutation::UnguardedLeaderWrite, Some(3)),
     (Mutation::WorkerStartedTwice, Some(3)),
     (Mutation::PinnedBlobDropped, Some(3)),
-    (Mutation::SpoutsActivatedTooEarly, None),
-    (Mutation::DrainCutShort, Some(12)),
+    (Mutation::SpoutsActivatedTooEarly, Some(9)),
+    (Mutation::DrainCutShort, Some(24)),
 ];
 
 /// The first of these seeds that finds a bug, and what it says; `None` if none does.
