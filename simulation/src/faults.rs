@@ -53,6 +53,8 @@ pub enum Kind {
     Slow,
     /// All connections between two machines break.
     ConnectionsCut,
+    /// They break for one side, and the other hears of it later.
+    HalfCut,
     /// Answers to calls are lost.
     AnswersLost,
     /// A clock on the wall is set.
@@ -65,6 +67,8 @@ pub enum Kind {
     StateAwayForAll,
     /// A daemon's session is lost.
     SessionLost,
+    /// The leader's session is lost in the middle of what it writes for a user.
+    LeadLost,
     /// The cluster state is slow, loses answers, and its watches are odd.
     StateTrouble,
     /// A user deactivates a topology, and activates it again.
@@ -79,7 +83,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 26] = [
         Kind::NimbusKilled,
         Kind::LeaderKilled,
         Kind::SupervisorKilled,
@@ -93,12 +97,14 @@ impl Kind {
         Kind::Isolated,
         Kind::Slow,
         Kind::ConnectionsCut,
+        Kind::HalfCut,
         Kind::AnswersLost,
         Kind::ClockJumped,
         Kind::DiskFull,
         Kind::StateAway,
         Kind::StateAwayForAll,
         Kind::SessionLost,
+        Kind::LeadLost,
         Kind::StateTrouble,
         Kind::Deactivated,
         Kind::Rebalanced,
@@ -167,6 +173,15 @@ impl Faults {
         self.world.log().line("FAULT", format_args!("{kind:?} {what}"));
     }
 
+    /// For so long this is not as it should be on these machines; on all, if none is named.
+    fn disturb(&self, machines: &[&Machine], span: Duration) {
+        let machines: Vec<&Machine> =
+            if machines.is_empty() { self.machines.iter().collect() } else { machines.to_vec() };
+        for machine in machines {
+            self.world.hear(Observation::Disturbed { machine: machine.host().to_owned(), span });
+        }
+    }
+
     async fn happen(self, kind: Kind, mut random: ChaCha8Rng) {
         let random = &mut random;
         match kind {
@@ -192,6 +207,7 @@ impl Faults {
                 let Some(process) = self.any_process(random) else { return };
                 let pause = span(random);
                 self.tell(kind, format_args!("{process:?} for {pause:?}"));
+                self.disturb(&[], pause);
                 process.pause();
                 sleep(pause.min(SESSION)).await;
                 if pause > SESSION {
@@ -204,6 +220,7 @@ impl Faults {
                 let (one, other) = self.two(random);
                 let span = span(random);
                 self.tell(kind, format_args!("{} → {} for {span:?}", one.host(), other.host()));
+                self.disturb(&[&one, &other], span);
                 let network = self.world.network();
                 network.block(one.id(), other.id(), true);
                 if kind == Kind::Partition {
@@ -217,6 +234,7 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all).clone(), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+                self.disturb(&[&machine], span);
                 let block = |is_blocked| {
                     let others = all.iter().map(Machine::id).chain([USER]).filter(|other| *other != machine.id());
                     for other in others {
@@ -233,6 +251,7 @@ impl Faults {
                 let by = Duration::from_millis(random.random_range(5..500));
                 let span = span(random);
                 self.tell(kind, format_args!("{} – {} by {by:?} for {span:?}", one.host(), other.host()));
+                self.disturb(&[&one, &other], span);
                 self.world.network().slow(one.id(), other.id(), by);
                 sleep(span).await;
                 self.world.network().slow(one.id(), other.id(), Duration::ZERO);
@@ -242,9 +261,16 @@ impl Faults {
                 self.tell(kind, format_args!("{} – {}", one.host(), other.host()));
                 self.world.network().cut(one.id(), other.id());
             }
+            Kind::HalfCut => {
+                let (one, other) = self.two(random);
+                let late = Duration::from_millis(random.random_range(50..3_000));
+                self.tell(kind, format_args!("{} – {}, heard {late:?} later", one.host(), other.host()));
+                self.world.network().cut_half(one.id(), other.id(), late);
+            }
             Kind::AnswersLost => {
                 let (percent, span) = (random.random_range(1..50), span(random));
                 self.tell(kind, format_args!("{percent} % for {span:?}"));
+                self.disturb(&[], span);
                 self.world.network().lose_answers(percent);
                 sleep(span).await;
                 self.world.network().lose_answers(0);
@@ -257,6 +283,7 @@ impl Faults {
                     false => random.random_range(-20_000..20_000),
                 };
                 self.tell(kind, format_args!("{} is {ahead_ms} ms ahead", machine.host()));
+                self.disturb(&[machine], Duration::ZERO);
                 machine.clock().set(ahead_ms);
                 self.world.hear(Observation::ClockJumped { machine: machine.host().to_owned() });
             }
@@ -264,6 +291,7 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+                self.disturb(&[machine], span);
                 machine.disk().fill(true);
                 sleep(span).await;
                 machine.disk().fill(false);
@@ -272,11 +300,13 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("for {} for {span:?}", machine.host()));
+                self.disturb(&[machine], span);
                 self.state_away(machine.daemon(), span).await;
             }
             Kind::StateAwayForAll => {
                 let span = span(random);
                 self.tell(kind, format_args!("for {span:?}"));
+                self.disturb(&[], span);
                 let daemons: Vec<Process> = self.all_machines().filter_map(Machine::daemon).collect();
                 daemons.iter().for_each(|daemon| self.world.cluster_state().away(daemon.number(), true));
                 // Nobody counts while no server is there: sessions live on, or are over when it is back.
@@ -290,9 +320,22 @@ impl Faults {
             }
             Kind::SessionLost => {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
-                let Some(daemon) = pick(random, &all).daemon() else { return };
+                let machine = pick(random, &all);
+                let Some(daemon) = machine.daemon() else { return };
                 self.tell(kind, format_args!("{daemon:?}"));
+                self.disturb(&[machine], Duration::ZERO);
                 self.world.cluster_state().lose(daemon.number());
+            }
+            Kind::LeadLost => {
+                let leader = self.nimbuses.iter().find(|nimbus| self.world.leads(nimbus.nimbus_id().as_str()));
+                let (Some(daemon), Some(id)) = (leader.and_then(Machine::daemon), self.users.any_topology(random))
+                else {
+                    return;
+                };
+                let writes = random.random_range(0..6);
+                self.tell(kind, format_args!("by {daemon:?} after {writes} writes"));
+                self.world.cluster_state().lose_before_write(daemon.number(), writes);
+                self.users.command(&id, Command::Rebalance(rebalance(random))).await;
             }
             Kind::StateTrouble => {
                 let span = span(random);
@@ -302,6 +345,7 @@ impl Faults {
                     odd_watches_permille: random.random_range(0..500),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
+                self.disturb(&[], span);
                 self.world.cluster_state().trouble(trouble);
                 sleep(span).await;
                 self.world.cluster_state().trouble(Trouble::default());
@@ -316,11 +360,7 @@ impl Faults {
             }
             Kind::Rebalanced => {
                 let Some(id) = self.users.any_topology(random) else { return };
-                let rebalance = Rebalance {
-                    wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
-                    workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
-                    executors: BTreeMap::new(),
-                };
+                let rebalance = rebalance(random);
                 self.tell(kind, format_args!("{id} {rebalance:?}"));
                 self.users.command(&id, Command::Rebalance(rebalance)).await;
             }
@@ -345,6 +385,7 @@ impl Faults {
         let Some(process) = machine.daemon() else { return };
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
+        self.disturb(&[machine], pause);
         let of = machine.clone();
         process.at_end(move || of.hold_daemon(pause));
         process.kill_after(steps);
@@ -357,6 +398,7 @@ impl Faults {
             return;
         }
         self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+        self.disturb(&[machine], span);
         machine.fall(kind == Kind::DiskLost);
         sleep(span).await;
         self.world.note(format_args!("{} is back", machine.host()));
@@ -454,6 +496,14 @@ impl Faults {
             let after = Instant::now() - until + within;
             self.world.violated("users", format!("users are still refused {after:?} after all faults stopped"));
         }
+    }
+}
+
+fn rebalance(random: &mut ChaCha8Rng) -> Rebalance {
+    Rebalance {
+        wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
+        workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
+        executors: BTreeMap::new(),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod nimbuses;
 pub mod oracle;
 pub mod own;
 pub mod process;
+pub mod proof;
 pub mod run;
 pub mod store;
 pub mod users;

@@ -33,6 +33,8 @@ struct Options {
     nimbuses: Option<u16>,
     threads: u64,
     mutation: Option<Mutation>,
+    /// Whether each bug is to be found within its seeds.
+    proof: bool,
     /// Where the log of the one seed goes.
     log: Option<PathBuf>,
     /// Where logs of failing seeds go.
@@ -41,6 +43,12 @@ struct Options {
 
 fn main() -> ExitCode {
     match options(std::env::args().skip(1)) {
+        #[cfg(feature = "mutations")]
+        Ok(options) if options.proof => prove(&options),
+        Ok(options) if options.proof => {
+            println!("this executable was built without the feature `mutations`");
+            ExitCode::from(64)
+        }
         Ok(options) => simulate(&options),
         Err(why) => {
             println!("{why}");
@@ -57,10 +65,15 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         nimbuses: None,
         threads: 1,
         mutation: None,
+        proof: false,
         log: None,
         folder: PathBuf::from("target/simulation"),
     };
     while let Some(key) = arguments.next() {
+        if key == "--mutations" {
+            options.proof = true;
+            continue;
+        }
         let value = arguments.next().ok_or_else(|| format!("{key} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{key} needs a number, not `{value}`"));
         match key.as_str() {
@@ -144,6 +157,28 @@ fn simulate(options: &Options) -> ExitCode {
     });
     total.table(options, began.elapsed());
     if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Looks for each bug, and says which seed finds it, and by which invariant.
+#[cfg(feature = "mutations")]
+fn prove(options: &Options) -> ExitCode {
+    let wanted = |mutation: &Mutation| options.mutation.is_none_or(|only| only == *mutation);
+    let bounds = simulation::proof::WITHIN.into_iter().filter(|(mutation, _)| wanted(mutation));
+    let mut missed = 0;
+    println!("{:<24} {:>7} {:>7}  by", "bug", "within", "found");
+    for (mutation, within) in bounds {
+        // One without a bound is looked for in as many seeds as were asked for, and need not be found.
+        let seeds = within.unwrap_or(options.seeds);
+        let found = simulation::proof::found(mutation, options.first..options.first.saturating_add(seeds));
+        missed += u64::from(found.is_none() && within.is_some());
+        let within = within.map_or("-".to_owned(), |within| within.to_string());
+        let (seed, by) = match found {
+            Some((seed, violation)) => (seed.to_string(), violation.to_string()),
+            None => ("-".to_owned(), format!("not in {seeds} seeds")),
+        };
+        println!("{:<24} {within:>7} {seed:>7}  {by}", format!("{mutation:?}"));
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A run that does not come to its next poll cannot end itself.

@@ -173,6 +173,35 @@ impl Network {
         self.cut_where(|from, to| (from, to) == (one, other) || (from, to) == (other, one));
     }
 
+    /// Breaks all connections between two machines for one side only: it gets an error, and what it is sent is lost. The other
+    /// side hears of it only after what is under way to it, which comes so much later.
+    pub fn cut_half(&self, one: MachineId, other: MachineId, late: Duration) {
+        let mut halves = Vec::new();
+        {
+            let mut state = lock(&self.0.state);
+            let State { connections, random, .. } = &mut *state;
+            connections.retain(|_, laid| {
+                let ends = (laid.ends[0].1, laid.ends[1].1);
+                let is_cut = ends == (one, other) || ends == (other, one);
+                if is_cut {
+                    let [there, back] = &laid.wires;
+                    // Mostly who dialled, for it dials again at once.
+                    let (from, to) = if random.random_bool(0.8) { (there, back) } else { (back, there) };
+                    halves.push((from.upgrade(), to.upgrade()));
+                }
+                !is_cut
+            });
+        }
+        for (from, to) in halves {
+            if let Some(from) = from {
+                lock(&from).break_off_later(late);
+            }
+            if let Some(to) = to {
+                lock(&to).lead_nowhere();
+            }
+        }
+    }
+
     /// Everything between two machines takes so much longer.
     pub fn slow(&self, one: MachineId, other: MachineId, by: Duration) {
         let mut state = lock(&self.0.state);
@@ -412,6 +441,8 @@ enum End {
     Unread,
     /// Broken, for both.
     Cut,
+    /// Broken for the reader, and the writer has not heard of it.
+    Nowhere,
 }
 
 impl Wire {
@@ -453,6 +484,27 @@ impl Wire {
         self.wake_writer();
     }
 
+    /// As if the writer had ended now, which is heard so much later, as is all that is under way.
+    fn break_off_later(&mut self, late: Duration) {
+        self.segments.iter_mut().for_each(|(at, _)| *at += late);
+        self.last = self.last.max(Instant::now()) + late;
+        if self.end.is_none() {
+            self.end = Some(End::Reset);
+        }
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    fn lead_nowhere(&mut self) {
+        self.segments.clear();
+        self.bytes = 0;
+        if self.end.is_none() {
+            self.end = Some(End::Nowhere);
+        }
+        self.wake_reader();
+        self.wake_writer();
+    }
+
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -485,7 +537,7 @@ impl AsyncRead for Outlet {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Outlet { wire, sleep } = &mut *self;
         let mut wire = lock(wire);
-        if wire.end == Some(End::Cut) {
+        if matches!(wire.end, Some(End::Cut | End::Nowhere)) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         wire.reader = Some(cx.waker().clone());
@@ -539,6 +591,7 @@ impl AsyncWrite for Inlet {
         match wire.end {
             Some(End::Cut | End::Reset) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Some(End::Written | End::Unread) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Some(End::Nowhere) => return Poll::Ready(Ok(bytes.len())),
             None => {}
         }
         let count = bytes.len().min(WIRE_BYTES - wire.bytes);

@@ -18,7 +18,7 @@ use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Submission, Submitted};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use worker_api::answer::Answer;
 use worker_api::ids::BlobHash;
 use worker_api::report::Report;
@@ -212,7 +212,11 @@ impl Nimbuses {
         self.ask_all(from, all, give).await
     }
 
-    /// A user submits a topology: its blobs first, all to the same Nimbus.
+    fn process_on(&self, nimbus: MachineId) -> Option<u64> {
+        lock(&self.running).get(&nimbus).map(|running| running.process)
+    }
+
+    /// A user submits a topology: its blobs first, all to the same Nimbus, and after a pause the submission.
     ///
     /// # Errors
     /// Why it was refused, or that nobody answered; it may have happened nevertheless.
@@ -222,17 +226,21 @@ impl Nimbuses {
         all: &[MachineId],
         blobs: &[Vec<u8>],
         submission: &Submission,
-    ) -> Result<Submitted, String> {
+        pause: Duration,
+    ) -> Result<Submitted, NotSubmitted> {
         let mut tried = Vec::new();
         for nimbus in all {
-            match self.submit_to(from, *nimbus, blobs, submission.clone()).await {
+            match self.submit_to(from, *nimbus, blobs, submission.clone(), pause).await {
                 Ok(Ok(submitted)) => return Ok(submitted),
-                Ok(Err(failure)) if failure.kind.status() != 503 => return Err(failure.to_string()),
+                Ok(Err(failure)) if failure.kind.status() != 503 => {
+                    let is_missing = failure.kind == FailureKind::NotFound;
+                    return Err(NotSubmitted { why: failure.to_string(), missing_at: is_missing.then_some(*nimbus) });
+                }
                 Ok(Err(failure)) => tried.push(failure.to_string()),
                 Err(why) => tried.push(why),
             }
         }
-        Err(tried.join("; "))
+        Err(NotSubmitted { why: tried.join("; "), missing_at: None })
     }
 
     async fn submit_to(
@@ -241,7 +249,9 @@ impl Nimbuses {
         to: MachineId,
         blobs: &[Vec<u8>],
         submission: Submission,
+        pause: Duration,
     ) -> Result<Result<Submitted, Failure>, String> {
+        let process = self.process_on(to);
         for blob in blobs {
             let hash = hash_of(blob);
             let (asked, length) = (hash.clone(), blob.len() as u64);
@@ -266,7 +276,15 @@ impl Nimbuses {
                 };
             }
         }
-        self.ask(from, to, move |api| async move { api.submit(submission).await }).await
+        sleep(pause).await;
+        let answer = self.ask(from, to, move |api| async move { api.submit(submission).await }).await?;
+        match answer {
+            // Another life of it has begun meanwhile, perhaps with another disk.
+            Err(failure) if failure.kind == FailureKind::NotFound && self.process_on(to) != process => {
+                Err(failure.to_string())
+            }
+            answer => Ok(answer),
+        }
     }
 
     /// A user has a topology changed.
@@ -305,6 +323,14 @@ impl Nimbuses {
     pub fn peers_of(&self, from: MachineId, hosts: BTreeMap<String, MachineId>) -> Arc<dyn Peers> {
         Arc::new(SimulatedPeers { nimbuses: self.clone(), from, hosts })
     }
+}
+
+/// A submission was not taken.
+pub struct NotSubmitted {
+    /// Why.
+    pub why: String,
+    /// Who said that there is no blob, although it had just taken all of them, and has lived since.
+    pub missing_at: Option<MachineId>,
 }
 
 struct SimulatedPeers {

@@ -210,6 +210,7 @@ impl Cluster {
                 self.world.violated("users", "a submission was not taken in all the time".to_owned());
             }
             self.world.finish(&settled);
+            self.sources_are_read(&users);
         }
         let lasted = self.world.log().at();
         self.end();
@@ -232,6 +233,22 @@ impl Cluster {
             }
             if self.world.polls().are_too_many() {
                 self.world.violated("progress", format!("more than {} polls", self.config.most_polls));
+            }
+        }
+    }
+
+    /// At the end each topology that shall run has done all that its sources had.
+    fn sources_are_read(&self, users: &Users) {
+        if !self.workload.is_drawn() {
+            return;
+        }
+        for id in users.topologies() {
+            match self.workload.unread(&id) {
+                Some(0) => {}
+                Some(left) => {
+                    self.world.violated("sources", format!("{id} has left {left} tuples of its sources undone"))
+                }
+                None => self.world.violated("sources", format!("{id} has never read its sources")),
             }
         }
     }

@@ -47,6 +47,8 @@ struct State {
     trouble: Trouble,
     values: BTreeMap<String, Vec<u8>>,
     sessions: BTreeMap<u64, Arc<SessionOf>>,
+    /// By process: before which of its next writes its session is lost.
+    losing: BTreeMap<u64, u64>,
 }
 
 /// The session of one process.
@@ -64,6 +66,7 @@ impl ClusterState {
             trouble: Trouble::default(),
             values: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            losing: BTreeMap::new(),
         };
         ClusterState(Arc::new(Inner { memory: Memory::default(), hears, state: Mutex::new(state) }))
     }
@@ -104,6 +107,28 @@ impl ClusterState {
         of.session.lose();
         if !of.process.is_alive() {
             lock(&self.0.state).sessions.remove(&process);
+        }
+    }
+
+    /// The session of a process is lost just before a write of its, after so many others.
+    pub fn lose_before_write(&self, process: u64, writes: u64) {
+        lock(&self.0.state).losing.insert(process, writes);
+    }
+
+    fn writes(&self, process: u64) {
+        let is_lost = {
+            let mut state = lock(&self.0.state);
+            match state.losing.get_mut(&process) {
+                Some(0) => state.losing.remove(&process).is_some(),
+                Some(writes) => {
+                    *writes -= 1;
+                    false
+                }
+                None => false,
+            }
+        };
+        if is_lost {
+            self.lose(process);
         }
     }
 
@@ -227,6 +252,7 @@ impl Store for ProcessStore {
 
     fn commit(&self, ops: Vec<Op>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
+            self.state.writes(self.of.process.number());
             let session = self.connected()?;
             let (state, of) = (self.state.clone(), self.of.clone());
             let (there, back) = (self.state.delay(), self.state.delay());

@@ -15,7 +15,7 @@ use worker_api::describe::{Build, Described};
 use worker_api::ids::TopologyId;
 
 use crate::network::MachineId;
-use crate::nimbuses::hash_of;
+use crate::nimbuses::{NotSubmitted, hash_of};
 use crate::oracle::Observation;
 use crate::run::USER;
 use crate::workload::SubmittedTopology;
@@ -79,12 +79,22 @@ impl Users {
         };
         let blobs = std::slice::from_ref(&executable);
         loop {
-            match self.world.nimbuses().submit(USER, &self.nimbuses, blobs, &submission).await {
+            // Who compiles for long, or goes for a coffee.
+            let pause = self.world.random_ms(0..5000);
+            let leader = self.world.leader();
+            match self.world.nimbuses().submit(USER, &self.nimbuses, blobs, &submission, pause).await {
                 Ok(submitted) => {
                     self.has(submitted.id, topology);
                     return;
                 }
-                Err(why) => self.world.note(format_args!("{} is not taken: {why}", topology.name())),
+                Err(NotSubmitted { why, missing_at }) => {
+                    self.world.note(format_args!("{} is not taken: {why}", topology.name()));
+                    // Another one would have had to fetch it, or the leader from it.
+                    if missing_at.is_some() && missing_at == leader && leader == self.world.leader() {
+                        let what = format!("{} was refused after its upload to the leader: {why}", topology.name());
+                        self.world.violated("users", what);
+                    }
+                }
             }
             // An answer may have been lost: then it runs.
             let running = self.world.topology_called(topology.name());

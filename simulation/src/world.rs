@@ -192,13 +192,23 @@ impl World {
 
     /// Whether this Nimbus leads, by the record.
     pub fn leads(&self, nimbus: &str) -> bool {
+        self.leading().is_some_and(|leader| leader == nimbus)
+    }
+
+    fn leading(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Leader {
             nimbus: String,
         }
         let values = self.cluster_state().values();
-        let leader = values.get("leader").and_then(|record| serde_json::from_slice::<Leader>(record).ok());
-        leader.is_some_and(|leader| leader.nimbus == nimbus)
+        serde_json::from_slice::<Leader>(values.get("leader")?).ok().map(|leader| leader.nimbus)
+    }
+
+    /// The machine of the Nimbus that leads, by the record.
+    pub fn leader(&self) -> Option<MachineId> {
+        let nimbus = self.leading()?;
+        // An id is the machine's name and the number of its disk.
+        self.machine_called(nimbus.rsplit_once('-')?.0)
     }
 
     /// Whether there is a record of this topology.

@@ -29,6 +29,10 @@ pub(crate) struct Options {
     /// Have this bug on: one of `mutations::Mutation`
     #[arg(long, value_name = "NAME")]
     mutation: Option<String>,
+    /// Look for each bug within the seeds in which it must be found, and print the table; `--mutation` limits it to one, and
+    /// `--seeds` says in how many seeds those are looked for that have no such bound
+    #[arg(long)]
+    mutations: bool,
     /// Write the log of the last seed here; those of failing seeds go to `target/simulation` otherwise
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -42,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
     let executable = workspace.target.join("demo/simulation").with_extension(std::env::consts::EXE_EXTENSION);
     let mut command = Command::new(executable);
-    let Options { seeds, seed, minutes, nimbuses, threads, mutation, log } = options;
+    let Options { seeds, seed, minutes, nimbuses, threads, mutation, mutations, log } = options;
     for (key, value) in [
         ("--seeds", *seeds),
         ("--seed", *seed),
@@ -54,6 +58,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
     if let Some(mutation) = mutation {
         command.args(["--mutation", mutation]);
+    }
+    if *mutations {
+        command.arg("--mutations");
     }
     if let Some(log) = log {
         command.arg("--log").arg(log);

@@ -49,7 +49,14 @@ const PARTS: &[Part] = &[
     Part {
         name: "tests",
         proves: "unit, property, compile-fail and local-cluster tests, and whole clusters of real processes under faults",
-        work: Work::Cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]),
+        work: Work::Cargo(&[
+            "test",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            "simulation/mutations",
+            "--no-fail-fast",
+        ]),
     },
     Part {
         name: "doctests",

@@ -15,6 +15,7 @@
 //! | `activation` | who was prepared before spouts are asked | |
 //! | `draining` | what was pending when it went on | the time, if a clock was set |
 //! | `liveness` | what is left at the end | when that is: the world's patience |
+//! | `moves` | | who is moved off a machine that nothing was done to |
 //! | `baseline` | records, leases, folders, processes, blobs at the end | |
 //!
 //! Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
@@ -27,6 +28,7 @@ mod draining;
 mod incarnations;
 mod leads;
 mod liveness;
+mod moves;
 mod noticeboard;
 mod one_outcome;
 mod plans;
@@ -52,6 +54,7 @@ pub use draining::Draining;
 pub use incarnations::Incarnations;
 pub use leads::Leads;
 pub use liveness::Liveness;
+pub use moves::Moves;
 pub use one_outcome::OneOutcome;
 pub use plans::Plans;
 pub use slots::Slots;
@@ -180,6 +183,13 @@ pub enum Observation {
         /// Its name.
         machine: String,
     },
+    /// A machine is not, or does not work or reach others, as it should, for so long from now on.
+    Disturbed {
+        /// Its name.
+        machine: String,
+        /// How long.
+        span: Duration,
+    },
     /// From now on nothing is disturbed any more.
     FaultsStop,
 }
@@ -250,12 +260,13 @@ impl Violation {
 /// All invariants, for topologies of these shapes; of others they know what they are told.
 pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
     let mut all = between_workers(shapes);
-    let of_daemons: [Box<dyn Invariant + Send>; 6] = [
+    let of_daemons: [Box<dyn Invariant + Send>; 7] = [
         Box::new(Plans::default()),
         Box::new(Leads::default()),
         Box::new(Slots::default()),
         Box::new(Activation::new(shapes)),
         Box::new(Draining::default()),
+        Box::new(Moves::default()),
         Box::new(Baseline::default()),
     ];
     all.extend(of_daemons);

@@ -65,6 +65,14 @@ impl Evidence {
         self.lock().closed.get_or_insert_with(Instant::now);
     }
 
+    /// How many tuples of a topology's sources are not acked; `None` if it has never read any.
+    pub(super) fn unread(&self, topology: &TopologyId) -> Option<u64> {
+        let shared = self.lock();
+        let now = shared.closed.unwrap_or_else(Instant::now);
+        let of = shared.partitions.iter().filter(|((of, _), _)| of == topology);
+        of.map(|(_, partition)| partition.open(now)).reduce(|one, other| one + other)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -125,6 +125,16 @@ impl Workload {
         self.topologies.iter().map(|topology| (topology.name.clone(), topology.shape())).collect()
     }
 
+    /// Whether the seed has drawn the topologies, and their sources are known.
+    pub fn is_drawn(&self) -> bool {
+        self.topologies.iter().all(|topology| topology.effects.is_some())
+    }
+
+    /// How many tuples of a submission's sources are not acked yet; `None` if none was ever read.
+    pub fn unread(&self, topology: &TopologyId) -> Option<u64> {
+        self.evidence.unread(topology)
+    }
+
     /// Whether components do amiss what the seed says; at first they do.
     pub fn faults_on(&self, on: bool) {
         self.evidence.set_faults(on);

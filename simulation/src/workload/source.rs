@@ -19,6 +19,9 @@ use crate::oracle::{Observation, SourceTuple};
 /// Most tuples of one call.
 const TUPLES: usize = 16;
 
+/// A spout that finds nothing looks again after this at the latest.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
+
 /// How fast a partition grows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -39,11 +42,13 @@ pub(super) struct Partition {
     acked: BTreeSet<u64>,
     /// Of offsets that are not acked: how often they were given.
     attempts: BTreeMap<u64, u32>,
+    /// How fast it grows, once somebody reads it.
+    pace: Option<Pace>,
 }
 
 impl Partition {
     pub(super) fn new(born: Instant) -> Self {
-        Partition { born, frontier: 0, acked: BTreeSet::new(), attempts: BTreeMap::new() }
+        Partition { born, frontier: 0, acked: BTreeSet::new(), attempts: BTreeMap::new(), pace: None }
     }
 
     fn is_acked(&self, offset: u64) -> bool {
@@ -54,6 +59,12 @@ impl Partition {
     fn length(&self, pace: Pace, now: Instant) -> u64 {
         let age = now.saturating_duration_since(self.born);
         (age.as_micros() / pace.every.as_micros().max(1)) as u64 * pace.burst
+    }
+
+    /// How many are not acked yet of those that there are at this time.
+    pub(super) fn open(&self, now: Instant) -> u64 {
+        let length = self.pace.map_or(0, |pace| self.length(pace, now));
+        length.saturating_sub(self.frontier + self.acked.len() as u64)
     }
 
     /// The number of the attempt that begins.
@@ -111,6 +122,7 @@ impl Reader {
     fn take(&mut self) -> Option<Attempt> {
         let Reader { place, pace, task, next, again, .. } = self;
         place.partition(*task, |partition, now| {
+            partition.pace = Some(*pace);
             let failed = std::iter::from_fn(|| again.pop_front()).find(|offset| !partition.is_acked(*offset));
             let offset = failed.or_else(|| {
                 while partition.is_acked(*next) {
@@ -145,7 +157,7 @@ impl Spout for Reader {
             }
         }
         for _ in 0..TUPLES {
-            let Some((offset, attempt)) = self.take() else { return Ok(Next::Idle(self.pace.every)) };
+            let Some((offset, attempt)) = self.take() else { return Ok(Next::Idle(self.pace.every.min(LONGEST_IDLE))) };
             let (topology, tuple) = (self.place.topology.clone(), self.tuple(offset));
             self.place.tell(Observation::Emitted { topology, tuple, attempt, by: self.by });
             let item = |part| Item { source: tuple.source, offset, attempt, part, copy: 0, load: self.load.clone() };

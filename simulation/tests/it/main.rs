@@ -7,5 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod local;
+#[cfg(feature = "mutations")]
+mod proof;
 mod whole;
 mod world;
