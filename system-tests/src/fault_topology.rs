@@ -26,6 +26,9 @@ pub struct Args {
     /// Tasks that write words down
     #[arg(long, default_value_t = 4)]
     pub writers: usize,
+    /// Hold the words instead of writing them down, so that their lines stay pending
+    #[arg(long)]
+    pub hold: bool,
 }
 
 /// Spout tasks.
@@ -71,7 +74,7 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     if !args.folder.is_absolute() {
         return Err(Error::fatal(format!("--folder `{}` must be absolute", args.folder.display())));
     }
-    let Args { folder, lines, rate, writers } = args;
+    let Args { folder, lines, rate, writers, hold } = args;
     let spout = {
         let folder = folder.clone();
         move || Lines::new(folder.clone(), lines, rate)
@@ -83,6 +86,12 @@ pub fn topology(args: Args, topology: &mut TopologyBuilder) -> Result {
     };
     // By offset, so that which tasks a root touches is the same each time it is emitted.
     let words = topology.bolt("split", split).parallelism(SPLITTERS).fields(&lines, Line::OFFSET).add();
+    if hold {
+        // What is held on purpose is not to fail for it.
+        topology.config("topology.enable.message.timeouts", false);
+        topology.bolt("write", || Hold { held: Vec::new() }).parallelism(writers).fields(&words, Word::WORD).add();
+        return Ok(());
+    }
     let write = move || WriteDown { folder: folder.clone(), file: None };
     topology.bolt("write", write).parallelism(writers).fields(&words, Word::WORD).blocking().add();
     Ok(())
@@ -254,5 +263,20 @@ impl Bolt for WriteDown {
         let file = self.file.as_mut().ok_or_else(|| Error::fatal("executed before prepared"))?;
         // One write for one line: two lives of this task never mix within a line.
         Ok(file.write_all(format!("{offset} {index} {word}\n").as_bytes())?)
+    }
+}
+
+/// Holds each word for as long as it lives.
+struct Hold {
+    held: Vec<Tracked<Word>>,
+}
+
+impl Bolt for Hold {
+    type Input = Tracked<Word>;
+    type Output = ();
+
+    fn execute(&mut self, word: Tracked<Word>, _: &mut Emitter<(), Manual>) -> Result {
+        self.held.push(word);
+        Ok(())
     }
 }

@@ -102,6 +102,8 @@ pub(crate) struct Control {
     was_ready: bool,
     /// It drains until then at the latest.
     draining: Option<Duration>,
+    /// A signal has told it to stop.
+    signalled: bool,
     /// A component cannot go on.
     failed: bool,
     /// The last report, and when it was made.
@@ -124,6 +126,7 @@ impl Control {
             spouts: Spouts::Inactive,
             was_ready: false,
             draining: None,
+            signalled: false,
             failed: false,
             reported: None,
             asked_for: None,
@@ -146,7 +149,7 @@ impl Control {
             Some(Event::Nimbus(answer)) if self.is_silent(now) => self.answer(answer, now, &mut effects),
             Some(Event::Nimbus(_)) => {}
             Some(Event::Signal) => {
-                if self.draining.is_some() {
+                if self.is_signalled_again() {
                     effects.push(Effect::End);
                     return effects;
                 }
@@ -171,6 +174,12 @@ impl Control {
             effects.push(Effect::Stop);
         }
         effects
+    }
+
+    /// A signal has come: whether it is not the first one. A worker that drains as its slot is another's has not been signalled:
+    /// the signal by which its Supervisor stops it for that comes at the same time, and must not keep it from closing.
+    pub(crate) fn is_signalled_again(&mut self) -> bool {
+        std::mem::replace(&mut self.signalled, true)
     }
 
     /// When the next step is due, if nothing happens before.
@@ -397,6 +406,19 @@ mod tests {
         let mut control = active();
         control.step(ms(0), &busy(), Some(Event::Signal));
         assert_eq!(control.step(ms(1), &busy(), Some(Event::Signal)), [Effect::End]);
+    }
+
+    #[test]
+    fn the_first_signal_to_one_whose_slot_is_gone_does_not_end_it() {
+        let mut control = active();
+        control.step(
+            ms(0),
+            &busy(),
+            Some(Event::Supervisor(Answer { slot: Slot::Gone, ..answer(Spouts::Active, None) })),
+        );
+        let effects = control.step(ms(1), &busy(), Some(Event::Signal));
+        assert!(!effects.contains(&Effect::End), "{effects:?}");
+        assert_eq!(control.step(ms(2), &busy(), Some(Event::Signal)), [Effect::End]);
     }
 
     #[test]

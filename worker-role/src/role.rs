@@ -228,8 +228,8 @@ impl<S: Surroundings> Role<S> {
     /// Closes the components, within what the worker grants them.
     async fn stop(mut self) -> Ended {
         let pending = self.worker.pending();
-        let surroundings = &mut self.surroundings;
-        let told_again = async { while surroundings.next().await != Event::Signal {} };
+        let (surroundings, control) = (&mut self.surroundings, &mut self.control);
+        let told_again = async { while surroundings.next().await != Event::Signal || !control.is_signalled_again() {} };
         tokio::select! {
             biased;
             () = told_again => return self.end_at_once(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use nimbus_api::topology::StatusWord;
+use nimbus_api::topology::{StatusWord, Window};
 use rustix::process::Signal;
 use serde_json::Value;
 use system_tests::cluster::{Cluster, executables, signal};
@@ -98,9 +98,18 @@ fn a_leader_that_slept_writes_nothing_moves_nothing_and_follows() {
         let mut cluster = several(3, &servers, 3, &short_sessions()).await?;
         let (folder, pids) = in_mid_stream(&cluster, LINES).await?;
         let records = Records::open(&servers)?;
-        // Two things that it would go on with: a drain that ends while it sleeps, and one that ends when it is awake again.
+        // Two things that it would go on with: a drain that ends while it sleeps, and one that cannot end by itself, for its lines
+        // are held.
+        cluster.submit_fault("short", 1, 1_000_000, 1)?;
+        cluster.submit_fault_with("long", 1, &["--lines", "1000000", "--rate", "10", "--hold"])?;
+        cluster
+            .wait("lines of `long` are pending", async |cluster| {
+                let topology = cluster.topology("long").await.ok()?;
+                let all = topology.executors.iter().filter_map(|one| one.windows.get(&Window::AllTime));
+                (all.map(|counts| counts.pending).sum::<u64>() > 0).then_some(())
+            })
+            .await?;
         for (name, wait) in [("short", "1"), ("long", "3600")] {
-            cluster.submit_fault(name, 1, 1_000_000, 1)?;
             cluster.storm(&["kill", name, "-w", wait])?;
         }
         let old = writer_of_leader(&records.all().await?)?;
