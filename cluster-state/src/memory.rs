@@ -51,7 +51,12 @@ impl Memory {
         let watches = Arc::<Watches>::default();
         let mut tree = lock(&self.0);
         tree.watches.push(watches.clone());
-        let state = SessionState { owner: tree.new_owner(), is_lost: false, next_answer: NextAnswer::Given };
+        let state = SessionState {
+            owner: tree.new_owner(),
+            is_lost: false,
+            next_answer: NextAnswer::Given,
+            refused_after: None,
+        };
         let sessions = Sessions::default();
         sessions.set(Session { epoch: 1, connected: true });
         Arc::new(MemorySession { tree: self.0.clone(), watches, sessions, state: Mutex::new(state) })
@@ -71,6 +76,8 @@ struct SessionState {
     /// While it was away.
     is_lost: bool,
     next_answer: NextAnswer,
+    /// Commits that happen until one is refused.
+    refused_after: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -119,6 +126,11 @@ impl MemorySession {
         lock(&self.state).next_answer = NextAnswer::Lost { happens };
     }
 
+    /// Refuses one commit, which does not happen, after so many others; the session stays as it is.
+    pub fn refuse_commit(&self, after: u32) {
+        lock(&self.state).refused_after = Some(after);
+    }
+
     fn connected(&self) -> Result<(), StoreError> {
         if self.sessions.now().connected {
             Ok(())
@@ -131,6 +143,12 @@ impl MemorySession {
         check_lengths(&ops)?;
         self.connected()?;
         let mut state = lock(&self.state);
+        if let Some(left) = state.refused_after.take() {
+            match left.checked_sub(1) {
+                Some(left) => state.refused_after = Some(left),
+                None => return Err(StoreError::Refused("this session refuses one commit".into())),
+            }
+        }
         let answer = std::mem::replace(&mut state.next_answer, NextAnswer::Given);
         if let NextAnswer::Lost { happens: false } = answer {
             return Err(StoreError::AnswerLost);

@@ -339,7 +339,11 @@ impl Process {
             )),
             WriteError::Store(store) => {
                 self.store_failed(store);
-                FailureKind::NoClusterState.with(format!("nothing was changed: {error}"))
+                match store {
+                    StoreError::Away(_) => FailureKind::NoClusterState.with(format!("nothing was changed: {error}")),
+                    _ => FailureKind::Unanswered
+                        .with(format!("whether it was done is not known: {error}; `storm list` will show it")),
+                }
             }
             WriteError::Unreadable(why) => {
                 tracing::error!("{why}");
@@ -352,8 +356,11 @@ impl Process {
 
     fn store_failed(&mut self, error: &StoreError) {
         tracing::warn!("the cluster state did not do it: {error}");
-        // All that waits for this is looked at again with the next tick.
+        // All that waits for this is looked at again with the next tick, by what the records say then: the work that failed is
+        // not kept, and it may have happened.
         self.is_pausing = true;
+        self.load_is_due = true;
+        self.scheduling_is_due = true;
     }
 }
 

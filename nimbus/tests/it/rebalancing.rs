@@ -160,6 +160,32 @@ async fn one_that_is_dealt_as_it_was_goes_on_at_once_and_restarts_nothing() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_refused_in_any_step_is_made_up_for() {
+    // Draining, switching, back: each by a write of its own.
+    for refused in 0..3 {
+        let fixture = Fixture::start().await;
+        let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+        machine.tell().await;
+        let id = fixture.submit("t").await.unwrap().id;
+        let board = fixture.board();
+        until(&fixture, &mut [&mut machine], |t| t.summary.plan == PlanVersion(1) && t.summary.reason.is_none()).await;
+        fixture.session.refuse_commit(refused);
+        match fixture.client.rebalance("t", &wants(2, &[], 0)).await {
+            Ok(_) => assert!(refused > 0),
+            Err(_) => {
+                assert_eq!(refused, 0);
+                eventually(|| async { fixture.client.rebalance("t", &wants(2, &[], 0)).await.ok() }).await;
+            }
+        }
+        let back = eventually(|| async {
+            let record = record(&board, &id).await;
+            (record.status == Status::Active && record.rebalanced.workers.is_some()).then_some(record)
+        });
+        assert_eq!(back.await.rebalanced.workers, Some(2));
+    }
+}
+
+#[tokio::test]
 async fn a_new_leader_goes_on_with_a_rebalance_in_each_step() {
     let fixture = Fixture::start().await;
     let mut machine = Machine::new(&fixture, "m1", &[6700, 6701, 6702]).await;

@@ -1,3 +1,7 @@
+//! Whole clusters under a seed: that they hold what is promised, and that a seed alone says what happens.
+//!
+//! Not here: which bugs are found (`proof`), workload and oracle alone (`local`). Invariant: a run that fails names its seed.
+
 use std::time::Duration;
 
 use simulation::run::{Config, Outcome, run};
