@@ -2,7 +2,7 @@
 //! lost, rebalance again and again, and how much is written for how many workers, machines and topologies.
 //!
 //! `cargo run --package system-tests --bin endurance -- --case leader-killed --minutes 10`, for each case of `--help`; needs what
-//! `zookeeper-server` needs (Java, Maven). Ends with 1 if a root was lost, wrongly failed, or a worker restarted that must not.
+//! `zookeeper-server` needs (Java, Maven). Ends with 1 if a root was lost, wrongly failed or replayed, or a worker restarted that must not.
 //!
 //! Not here: the short forms, which run with all tests (`tests/it`). Invariant: everything is measured from outside, on real processes;
 //! a broken promise is an error, a slow answer is a figure.
@@ -161,6 +161,7 @@ impl Load {
         figure("worker restarts", topology.summary.restarts);
         ensure!(problems.is_empty(), "the first problem: {:?}", problems.first());
         ensure!(evidence.fails.is_empty(), "the first fail: {:?}", evidence.fails.first());
+        ensure!(evidence.doubles() == 0, "{} words were written twice, and no root has failed", evidence.doubles());
         ensure!(topology.summary.restarts == 0, "{} restarts", topology.summary.restarts);
         ensure!(may_restart || pids == self.pids, "workers were restarted: {:?} {pids:?}", self.pids);
         Ok(())
@@ -243,7 +244,7 @@ async fn empty_folder(options: &Options) -> Result<()> {
     let has_all = async || own.blobs().await.is_ok_and(|all| all.len() >= 2 && all.iter().all(|blob| blob.complete));
     let begin = Instant::now();
     cluster.wait("it has all blobs", async |_| has_all().await.then_some(())).await?;
-    figure("it leads -> it has all blobs, from Supervisors alone", format!("{:.2} s", begin.elapsed().as_secs_f64()));
+    figure("it leads -> all blobs are there, from Supervisors", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     cluster.start(&leads).await?;
     sleep(Duration::from_secs(20)).await;
     ensure!(cluster.leader().await.as_deref() == Some(empty), "the lead has moved to {:?}", cluster.leader().await);
