@@ -171,7 +171,7 @@ fn prove(options: &Options) -> ExitCode {
         let seeds = within.unwrap_or(options.seeds);
         let found = simulation::proof::found(mutation, options.first..options.first.saturating_add(seeds));
         missed += u64::from(found.is_none() && within.is_some());
-        let within = within.map_or("-".to_owned(), |within| within.to_string());
+        let within = within.map_or_else(|| "-".to_owned(), |within| within.to_string());
         let (seed, by) = match found {
             Some((seed, violation)) => (seed.to_string(), violation.to_string()),
             None => ("-".to_owned(), format!("not in {seeds} seeds")),
