@@ -1,5 +1,7 @@
 //! Topologies are dealt anew, by command and by themselves, and machines are emptied.
 
+use std::time::Duration;
+
 use cluster_state::board::Board;
 use cluster_state::paths;
 use cluster_state::plans::WholePlan;
@@ -177,11 +179,11 @@ async fn a_write_that_is_refused_in_any_step_is_made_up_for() {
                 eventually(|| async { fixture.client.rebalance("t", &wants(2, &[], 0)).await.ok() }).await;
             }
         }
-        let back = eventually(|| async {
-            let record = record(&board, &id).await;
-            (record.status == Status::Active && record.rebalanced.workers.is_some()).then_some(record)
-        });
-        assert_eq!(back.await.rebalanced.workers, Some(2));
+        // Its machine goes on reporting, so that nothing but the refused write calls for another look.
+        let mut machines = [&mut machine];
+        let back = until(&fixture, &mut machines, |t| t.summary.status == StatusWord::Active);
+        tokio::time::timeout(Duration::from_secs(60), back).await.unwrap();
+        assert_eq!(record(&board, &id).await.rebalanced.workers, Some(2));
     }
 }
 
