@@ -16,7 +16,7 @@ use cluster_state::store::{Op, Store};
 use topology_api::ids::TaskId;
 use worker_api::describe::Build;
 use worker_api::ids::{
-    BlobHash, FileName, NimbusId, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex,
+    BlobHash, FileName, NimbusId, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex,
 };
 use worker_api::secret::Secret;
 
@@ -63,7 +63,7 @@ fn topology(status: Status) -> Topology {
         arguments: vec!["--speed".into(), "2".into()],
         started: true,
         rebalanced: Default::default(),
-        revision: Default::default(),
+        revision: Revision(7),
         status,
     }
 }
@@ -99,6 +99,7 @@ fn topology_lines(status: &[&'static str]) -> Vec<&'static str> {
         r#"    "2""#,
         r#"  ],"#,
         r#"  "started": true,"#,
+        r#"  "revision": 7,"#,
         r#"  "status": {"#,
     ];
     lines.extend(status);
@@ -152,7 +153,7 @@ async fn topologies() {
     let rebalanced = Rebalanced { workers: Some(4), executors: [("count".to_owned(), 8)].into() };
     let changed = Topology { rebalanced, ..topology(Status::Active) };
     let mut lines = topology_lines(&[r#"    "state": "active""#]);
-    let at = lines.iter().position(|line| line.contains(r#""status""#)).unwrap();
+    let at = lines.iter().position(|line| line.contains(r#""revision""#)).unwrap();
     let more = [
         r#"  "rebalanced": {"#,
         r#"    "workers": 4,"#,

@@ -45,7 +45,12 @@ impl Activation {
             bolts.flat_map(|bolt| (bolt.first_task..).take(bolt.tasks).map(TaskId)).collect()
         };
         Activation {
-            bolts: shapes.iter().map(|(name, shape)| (name.to_string(), tasks(shape))).collect(),
+            // Components that tell nothing are not heard to be prepared.
+            bolts: shapes
+                .iter()
+                .filter(|(_, shape)| shape.effects.is_some())
+                .map(|(name, shape)| (name.to_string(), tasks(shape)))
+                .collect(),
             noticeboard: Noticeboard::default(),
             prepared: BTreeSet::new(),
             topologies: BTreeMap::new(),

@@ -109,7 +109,9 @@ fn an_inactive_topology_is_inactive_after_it_and_its_switch_survives_the_leader(
         let after = switched(&cluster, &before).await?;
         ensure!(after.summary.plan > before.summary.plan, "{:?} {:?}", before.summary, after.summary);
         ensure!(after.workers.len() == 4, "{} workers", after.workers.len());
-        ensure!(after.summary.reason == before.summary.reason, "{:?} {:?}", before.summary, after.summary);
+        // Beside that it may still wait for blobs, which only the killed Nimbus had.
+        let reason = after.summary.reason.as_deref().unwrap_or_default();
+        ensure!(reason.ends_with("deactivated"), "{:?} {:?}", before.summary, after.summary);
         cluster.storm_once_led(&["activate", "fault"]).await?;
         let evidence = completes(&cluster, &folder, LINES).await?;
         let problems = evidence.problems(LINES);
