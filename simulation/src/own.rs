@@ -13,7 +13,7 @@
 //! #     fn next(&mut self, out: &mut Roots<Number, u64>) -> Result<Next> {
 //! #         let n = match self.again.pop() {
 //! #             Some(n) => n,
-//! #             None if self.next == 10 => return Ok(Next::Done),
+//! #             None if self.next == 10 => return Ok(Next::Idle(std::time::Duration::from_secs(1))),
 //! #             None => { self.next += 1; self.next - 1 }
 //! #         };
 //! #         out.emit(Number { n }, n);
