@@ -292,7 +292,15 @@ impl BoltHarness {
 }
 
 fn turn<'a>(outbox: &'a mut Outbox, clock: &'a Arc<HandClock>, tally: &'a mut Tally) -> Turn<'a> {
-    Turn { outbox, rooms: &Everywhere, clock: &**clock, until_us: u64::MAX, tally, component: "harness" }
+    Turn {
+        outbox,
+        rooms: &Everywhere,
+        clock: &**clock,
+        began_us: clock.now_us(),
+        until_us: u64::MAX,
+        tally,
+        component: "harness",
+    }
 }
 
 /// The tasks that take a direct stream.

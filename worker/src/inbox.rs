@@ -92,6 +92,10 @@ struct Shared {
     budget: Arc<Budget>,
     capacity_tuples: usize,
     capacity_bytes: usize,
+    /// What waits: written under the lock, read without it by those who may be a moment late.
+    envelopes: AtomicUsize,
+    tuples: AtomicUsize,
+    bytes: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -100,8 +104,6 @@ struct State {
     /// What came over an edge that closes a cycle; goes before new tuples.
     returning: VecDeque<Envelope>,
     queue: VecDeque<Envelope>,
-    tuples: usize,
-    bytes: usize,
     receiver: Option<Waker>,
     /// Who waits for room, in the order of waiting.
     senders: VecDeque<Waker>,
@@ -110,18 +112,22 @@ struct State {
 impl Inbox {
     /// An empty inbox.
     pub fn new(capacity_tuples: usize, capacity_bytes: usize, budget: Arc<Budget>) -> Self {
-        Inbox(Arc::new(Shared { budget, capacity_tuples, capacity_bytes, state: Mutex::default() }))
+        Inbox(Arc::new(Shared {
+            budget,
+            capacity_tuples,
+            capacity_bytes,
+            envelopes: AtomicUsize::new(0),
+            tuples: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            state: Mutex::default(),
+        }))
     }
 
     /// Whether a batch can be put without waiting.
     pub fn has_room(&self) -> bool {
-        self.has_room_in(&self.lock())
-    }
-
-    fn has_room_in(&self, state: &State) -> bool {
-        state.tuples == 0
-            || (state.tuples < self.0.capacity_tuples
-                && state.bytes < self.0.capacity_bytes
+        self.tuples() == 0
+            || (self.tuples() < self.0.capacity_tuples
+                && self.bytes() < self.0.capacity_bytes
                 && self.0.budget.has_room())
     }
 
@@ -129,7 +135,7 @@ impl Inbox {
     pub async fn room(&self) {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if self.has_room_in(&state) {
+            if self.has_room() {
                 return Poll::Ready(());
             }
             if !state.senders.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -154,9 +160,8 @@ impl Inbox {
         let (tuples, bytes) = envelope.size();
         self.0.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut state = self.lock();
-        state.tuples += tuples;
-        state.bytes += bytes;
         queue(&mut state).push_back(envelope);
+        self.waits(&state, self.tuples() + tuples, self.bytes() + bytes);
         let receiver = state.receiver.take();
         drop(state);
         if let Some(receiver) = receiver {
@@ -178,31 +183,54 @@ impl Inbox {
         Poll::Ready(envelope)
     }
 
+    /// The same without waiting, and without a lock while there is nothing.
+    pub fn take(&self) -> Option<Envelope> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut state = self.lock();
+        let envelope = take(&mut state)?;
+        self.taken(state, &envelope);
+        Some(envelope)
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.queue.is_empty() && state.returning.is_empty()
+        self.0.envelopes.load(Ordering::Relaxed) == 0
     }
 
     /// Tuples and bytes that wait.
     pub fn waiting(&self) -> Waiting {
-        let state = self.lock();
-        Waiting { tuples: state.tuples as u64, bytes: state.bytes as u64 }
+        Waiting { tuples: self.tuples() as u64, bytes: self.bytes() as u64 }
+    }
+
+    fn tuples(&self) -> usize {
+        self.0.tuples.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// So much waits now.
+    fn waits(&self, state: &State, tuples: usize, bytes: usize) {
+        self.0.envelopes.store(state.queue.len() + state.returning.len(), Ordering::Relaxed);
+        self.0.tuples.store(tuples, Ordering::Relaxed);
+        self.0.bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn taken(&self, mut state: MutexGuard<'_, State>, envelope: &Envelope) {
         let (tuples, bytes) = envelope.size();
-        state.tuples -= tuples;
-        state.bytes -= bytes;
+        self.waits(&state, self.tuples() - tuples, self.bytes() - bytes);
         self.0.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if state.senders.is_empty() {
             return;
         }
         // Woken when half of it is free, so that they come in a row and not one by one; all of them when it is empty, so
         // that a waiter that is gone cannot take the last waking with it.
-        let wake = if state.tuples == 0 {
+        let wake = if self.tuples() == 0 {
             state.senders.len()
-        } else if state.tuples * 2 <= self.0.capacity_tuples && self.has_room_in(&state) {
+        } else if self.tuples() * 2 <= self.0.capacity_tuples && self.has_room() {
             state.senders.len().min(MOST_WOKEN)
         } else {
             0
@@ -227,7 +255,6 @@ fn take(state: &mut State) -> Option<Envelope> {
 /// What is left is given back to the budget.
 impl Drop for Shared {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.budget.bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }

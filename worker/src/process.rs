@@ -570,6 +570,7 @@ impl Building<'_> {
             settling: Settling::new(self.ledgers.clone()),
             phase: self.phases.clone(),
             turn_us: 0,
+            seen_us: 0,
             open_since_us: None,
             holding: holding.clone(),
         };

@@ -4,6 +4,7 @@
 //! that did something with it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use topology_api::anchor::Anchor;
@@ -35,12 +36,15 @@ pub struct ExecutorStats {
     streams: Vec<String>,
     throttle: ErrorThrottle,
     inner: Mutex<Inner>,
-    in_hand: Mutex<Option<InHand>>,
+    /// Whether `inner` says [`Doing::Executing`]; for the executor, which says so again and again.
+    is_executing: AtomicBool,
 }
 
 struct Inner {
     doing: Doing,
     doing_since_us: u64,
+    /// The batch that a component's code has now.
+    in_hand: Option<InHand>,
     counts: Counts,
     /// What the ports of each task have counted.
     outputs: BTreeMap<TaskId, StreamCounts>,
@@ -128,6 +132,7 @@ impl ExecutorStats {
             inner: Mutex::new(Inner {
                 doing: Doing::Starting,
                 doing_since_us: 0,
+                in_hand: None,
                 counts: Counts { inputs: inputs.into_iter().map(input).collect(), ..Counts::default() },
                 outputs: BTreeMap::new(),
                 execute: Times::new(),
@@ -136,13 +141,19 @@ impl ExecutorStats {
                 errors: VecDeque::new(),
                 interval: (0, 0),
             }),
-            in_hand: Mutex::new(None),
+            is_executing: AtomicBool::new(false),
         }
     }
 
     /// It does this from now on.
     pub fn doing(&self, doing: Doing, now_us: u64) {
-        let mut inner = self.lock();
+        if doing != Doing::Executing || !self.is_executing.load(Ordering::Relaxed) {
+            self.does(&mut self.lock(), doing, now_us);
+        }
+    }
+
+    fn does(&self, inner: &mut Inner, doing: Doing, now_us: u64) {
+        self.is_executing.store(doing == Doing::Executing, Ordering::Relaxed);
         if inner.doing != doing {
             inner.doing = doing;
             inner.doing_since_us = now_us;
@@ -154,10 +165,11 @@ impl ExecutorStats {
         self.lock().doing
     }
 
-    /// Counts a turn that took `took_us`, and empties the tally. `subscription` is the one whose batch was executed.
+    /// Counts a turn that took `took_us`, and empties the tally: the component's code is left. `subscription` is the one whose batch was executed.
     pub fn turn(&self, tally: &mut Tally, subscription: Option<usize>, took_us: u64, now_us: u64) {
         let mut inner = self.lock();
-        let Inner { counts, execute, process, .. } = &mut *inner;
+        let Inner { counts, execute, process, in_hand, .. } = &mut *inner;
+        *in_hand = None;
         counts.executed += tally.executed;
         counts.acked += tally.acked;
         counts.failed += tally.failed;
@@ -191,6 +203,18 @@ impl ExecutorStats {
         (tally.executed, tally.acked, tally.failed) = (0, 0, 0);
     }
 
+    /// Whether its ports count anything.
+    pub fn emits(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// What the ports of a task have counted so far, and other counts with it.
+    pub fn asked(&self, task: TaskId, count: impl FnOnce(&mut StreamCounts, &mut Counts)) {
+        let mut inner = self.lock();
+        let Inner { outputs, counts, .. } = &mut *inner;
+        count(outputs.entry(task).or_default(), counts);
+    }
+
     /// What the ports of a task have counted so far.
     pub fn outputs(&self, task: TaskId, count: impl FnOnce(&mut StreamCounts)) {
         count(self.lock().outputs.entry(task).or_default());
@@ -222,19 +246,14 @@ impl ExecutorStats {
 
     /// It executes a batch with these anchors from now on: so that one who hangs can have its roots failed by others.
     pub fn executes(&self, anchors: &Arc<Anchors>, now_us: u64) {
-        self.doing(Doing::Executing, now_us);
-        let in_hand = InHand { since_us: now_us, anchors: anchors.clone() };
-        *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some(in_hand);
-    }
-
-    /// It has left the component's code.
-    pub fn lets_go(&self) {
-        *self.in_hand.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut inner = self.lock();
+        self.does(&mut inner, Doing::Executing, now_us);
+        inner.in_hand = Some(InHand { since_us: now_us, anchors: anchors.clone() });
     }
 
     /// If it is in one call for longer than `timeout_us`: for how long, and the anchors of its batch, once.
     pub fn hangs(&self, now_us: u64, timeout_us: u64) -> Option<(u64, Vec<Anchor>)> {
-        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_hand = &mut self.lock().in_hand;
         let hung_us = now_us.saturating_sub(in_hand.as_ref()?.since_us);
         if hung_us <= timeout_us {
             return None;

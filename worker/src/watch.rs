@@ -3,12 +3,15 @@
 //! As tokio's `watch`, which wakes in random order, so that a seeded run would not be the same each time. Not here: queues.
 //! Invariant: who waits sees the last value, not each one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 struct Shared<T> {
     state: Mutex<State<T>>,
+    /// As in the state, for those who look often.
+    version: AtomicU64,
     changed: Notify,
 }
 
@@ -42,7 +45,8 @@ impl<T> std::fmt::Debug for Shared<T> {
 
 /// A value and its first receiver, who has seen it.
 pub fn channel<T: Clone>(value: T) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared { state: Mutex::new(State { value, version: 0 }), changed: Notify::new() });
+    let state = Mutex::new(State { value, version: 0 });
+    let shared = Arc::new(Shared { state, version: AtomicU64::new(0), changed: Notify::new() });
     (Sender(shared.clone()), Receiver { shared, seen: 0 })
 }
 
@@ -74,6 +78,7 @@ impl<T> Sender<T> {
                 return;
             }
             state.version += 1;
+            self.0.version.store(state.version, Ordering::Release);
         }
         self.0.changed.notify_waiters();
     }
@@ -85,6 +90,11 @@ impl<T: Clone> Receiver<T> {
         let state = self.shared.lock();
         self.seen = state.version;
         state.value.clone()
+    }
+
+    /// Whether the value is another than the one seen last; without a lock.
+    pub fn is_changed(&self) -> bool {
+        self.shared.version.load(Ordering::Acquire) != self.seen
     }
 
     /// The value.

@@ -79,7 +79,7 @@ where
     let mut leaves_from = first;
     // Whether the call in progress got its input: then a bolt that acks by itself has it, or has done with it.
     let mut given = false;
-    task.pace.begin(turn.clock.now_us());
+    task.pace.begin(turn.began_us);
     let ended = catch_unwind(AssertUnwindSafe(|| {
         for tuple in batch.tuples.by_ref() {
             let at = batch.taken;
@@ -125,7 +125,7 @@ where
                     return Ran::Paused;
                 }
             }
-            if task.pulls() || task.pace.is_up(turn) {
+            if task.emitter.ports.pulls() || task.pace.is_up(turn) {
                 return Ran::Paused;
             }
         }
@@ -224,12 +224,6 @@ impl<B: Bolt> BoltTask<B> {
     /// Gives the children of a failed call wrong shares.
     fn poison(&mut self, anchors: &[Anchor], turn: &mut Turn<'_>) {
         poison(&mut self.emitter.ports, anchors, &mut turn.outbox.edges);
-    }
-
-    fn pulls(&mut self) -> bool {
-        let mut count = visit::Pulls::default();
-        self.emitter.ports.visit(&mut count);
-        count.0
     }
 
     /// Runs a call that takes no tuple.

@@ -47,6 +47,8 @@ pub struct Turn<'a> {
     pub rooms: &'a dyn Rooms,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// When it began: about now, without asking the clock.
+    pub began_us: u64,
     /// When to leave the rest of a batch for later.
     pub until_us: u64,
     /// What was counted.
@@ -247,8 +249,8 @@ pub(crate) trait Node: Send + Sync {
 
 /// Outgoing batches after which a turn pauses, so that they are delivered.
 const OUTGOING_BATCHES: usize = 4;
-/// The clock is read at least every so many tuples.
-const MOST_TUPLES_UNTIMED: u32 = 64;
+/// The clock is read at least every so many tuples: once a batch, when calls are short.
+const MOST_TUPLES_UNTIMED: u32 = 256;
 
 /// Reads the clock rarely when calls are short, after each when they are long.
 struct Pace {
@@ -284,7 +286,8 @@ impl Pace {
         if took < 10 {
             self.stride = (self.stride * 2).min(MOST_TUPLES_UNTIMED);
         } else if took > 40 {
-            self.stride = (self.stride / 2).max(1);
+            // At once as short as the calls have become long.
+            self.stride = (u64::from(self.stride) * 20 / took).max(1) as u32;
         }
         self.begin(now);
         now >= until_us

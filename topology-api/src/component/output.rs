@@ -17,6 +17,9 @@ pub trait AnyOutput {
     /// Takes a batch's worth from iterators given to `emit_all`, and routes it; [`Ran::Paused`] while some are open.
     fn pull(&mut self, turn: &mut Turn<'_>) -> Ran;
 
+    /// Whether iterators given to `emit_all` are open.
+    fn pulls(&mut self) -> bool;
+
     /// Routes what is full, or all that is staged.
     fn route(&mut self, turn: &mut Turn<'_>, flush: bool);
 
@@ -45,6 +48,12 @@ impl<P: Ports> AnyOutput for P {
         }
         self.route(turn, false);
         if open { Ran::Paused } else { Ran::Done }
+    }
+
+    fn pulls(&mut self) -> bool {
+        let mut pulls = visit::Pulls::default();
+        self.visit(&mut pulls);
+        pulls.0
     }
 
     fn route(&mut self, turn: &mut Turn<'_>, flush: bool) {

@@ -62,7 +62,7 @@ impl<S: Spout> AnySpout for SpoutTask<S> {
     }
 
     fn next(&mut self, limit: usize, ledger: Option<&mut dyn OpenRoots>, turn: &mut Turn<'_>) -> Asked {
-        self.pace.begin(turn.clock.now_us());
+        self.pace.begin(turn.began_us);
         let pending = Pending {
             lagging: &mut self.lagging,
             by_slot: &mut self.by_slot,

@@ -240,6 +240,7 @@ impl Rig {
             outbox: &mut self.outbox,
             rooms: &self.rooms,
             clock: &Stopped,
+            began_us: 0,
             until_us: u64::MAX,
             tally,
             component: "cut",

@@ -99,7 +99,8 @@ impl BoltExecutor {
                 Woken::Settled => self.settled().await?,
                 Woken::Tick => {
                     // A late tick is not made up for by several.
-                    tick_at_us = self.tick.map(|tick| self.core.now_us() + tick.as_micros() as u64);
+                    let now_us = self.core.now_us();
+                    tick_at_us = self.tick.map(|tick| now_us + tick.as_micros() as u64);
                     for slot in 0..self.tasks.len() {
                         if !self.tasks[slot].ended {
                             self.call(slot, |bolt, turn| bolt.tick(turn)).await?;
@@ -132,6 +133,9 @@ impl BoltExecutor {
     /// Waits for something to do.
     async fn woken(&mut self, sleep: &mut Sleep, tick_at_us: Option<u64>) -> Woken {
         let timer_us = [tick_at_us, self.sweep_at_us].into_iter().flatten().min();
+        if let Some(envelope) = self.take_at_once(timer_us) {
+            return Woken::Taken(envelope);
+        }
         let mut phase = self.core.phase.clone();
         let mut stopping = pin!(phase.wait_for(|phase| *phase == Phase::Stopping));
         let mut waited = false;
@@ -156,11 +160,22 @@ impl BoltExecutor {
             if !waited {
                 waited = true;
                 let ended = self.tasks.iter().all(|slot| slot.ended);
-                self.core.stats.doing(if ended { Doing::Ended } else { Doing::Idle }, self.core.now_us());
+                let now_us = self.core.now_us();
+                self.core.stats.doing(if ended { Doing::Ended } else { Doing::Idle }, now_us);
             }
             Poll::Pending
         })
         .await
+    }
+
+    /// What waits in the inbox, if nothing else could come before it.
+    fn take_at_once(&mut self, timer_us: Option<u64>) -> Option<Envelope> {
+        let settles_later = |slot: &BoltSlot| slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some();
+        let is_due = timer_us.is_some_and(|at_us| at_us <= self.core.seen_us);
+        if is_due || self.core.phase.is_changed() || self.tasks.iter().any(settles_later) {
+            return None;
+        }
+        self.inbox.take()
     }
 
     /// Takes what `Tracked` inputs and calls in flight settled; whether there was anything.
@@ -203,6 +218,10 @@ impl BoltExecutor {
 
     async fn take(&mut self, envelope: Envelope) -> Result<(), Stop> {
         let Envelope { to, source, stream, content } = envelope;
+        if !matches!(content, Content::Batch(_)) {
+            // What is not executed takes time as well, after which others have their turn.
+            self.core.now_us();
+        }
         if let Content::Wire(WireBatch { from: Some(from), payload, tuples, .. }) = &content
             && let Some(Some(link)) = self.links.get(usize::from(from.0))
         {
@@ -238,7 +257,7 @@ impl BoltExecutor {
                     anchors.for_each(|anchor| self.core.settling.fail(anchor.root, &reason));
                 }
                 self.core.stats.count(|counts| counts.malformed += 1);
-                self.core.stats.error(format!("could not read {said}"), self.core.now_us());
+                self.core.stats.error(format!("could not read {said}"), self.core.seen_us);
                 None
             }
         }
@@ -255,12 +274,11 @@ impl BoltExecutor {
         let mut batch = self.tasks[slot].bolt.admit(subscription, batch);
         let task = self.tasks[slot].task;
         loop {
-            let began_us = self.core.now_us();
+            let began_us = self.core.seen_us;
             let taken = batch.taken();
             self.core.stats.executes(batch.anchors(), began_us);
             let bolt = &mut self.tasks[slot].bolt;
             let ran = bolt.execute(subscription, source, &mut *batch, &mut self.core.turn());
-            self.core.stats.lets_go();
             let to = batch.taken();
             self.core.note(format_args!("task {task} executes {taken}..{to} from task {source}"));
             if let Some(holds) = self.tasks[slot].bolt.holds() {
@@ -301,8 +319,8 @@ impl BoltExecutor {
 
     /// The same; gives the text of a panic.
     async fn pull_all(&mut self, slot: usize) -> Result<Option<String>, Stop> {
-        loop {
-            let began_us = self.core.now_us();
+        while self.tasks[slot].bolt.output().pulls() {
+            let began_us = self.core.seen_us;
             let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
             let ran = bolt.output().pull(&mut self.core.turn());
             self.core.hand_on(*task, began_us).await?;
@@ -312,12 +330,13 @@ impl BoltExecutor {
                 _ => return Ok(None),
             }
         }
+        Ok(None)
     }
 
     /// Waits until a call in flight has returned.
     async fn wait_for_calls(&mut self, slot: usize) -> Result<(), Stop> {
         self.flush(slot).await?;
-        self.core.stats.doing(Doing::WaitingForCalls, self.core.now_us());
+        self.core.stats.doing(Doing::WaitingForCalls, self.core.seen_us);
         let mut sleep = self.core.env.seam.sleep_slot();
         loop {
             self.plan_sweep();
@@ -393,7 +412,9 @@ impl BoltExecutor {
                 self.hand_on_if_overdue(slot).await?;
             }
             let BoltSlot { task, bolt, .. } = &mut self.tasks[slot];
-            self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
+            if self.core.stats.emits() {
+                self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
+            }
         }
         Ok(())
     }
@@ -430,7 +451,7 @@ impl BoltExecutor {
             |slot: &BoltSlot| slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some_and(|holds| !holds.is_empty());
         if self.sweep_at_us.is_none() && self.tasks.iter().any(holds) {
             let every = self.timeout.map_or(SWEEP.1, |timeout| (timeout / 8).clamp(SWEEP.0, SWEEP.1));
-            self.sweep_at_us = Some(self.core.now_us() + every.as_micros() as u64);
+            self.sweep_at_us = Some(self.core.seen_us + every.as_micros() as u64);
         }
     }
 
@@ -468,7 +489,7 @@ impl BoltExecutor {
             self.core.stats.outputs(*task, |outputs| bolt.output().counts(outputs));
             self.core.tell_end(*task, streams);
             if self.tasks.iter().all(|slot| slot.ended) {
-                self.core.stats.doing(Doing::Ended, self.core.now_us());
+                self.core.stats.doing(Doing::Ended, self.core.seen_us);
                 (self.core.env.events)(ExecutorEvent::Ended);
             }
         }

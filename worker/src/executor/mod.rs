@@ -155,6 +155,8 @@ pub(crate) struct Core {
     pub(crate) phase: watch::Receiver<Phase>,
     /// When the current turn began: the last time that it yielded or waited.
     pub(crate) turn_us: u64,
+    /// When the clock was last read: each time that a component's code has returned, and after each wait.
+    pub(crate) seen_us: u64,
     /// Since when output is open, if any is.
     pub(crate) open_since_us: Option<u64>,
     /// By which its tasks measure what they hold.
@@ -166,13 +168,16 @@ impl Core {
         self.env.topology.components()[self.component].name()
     }
 
-    pub(crate) fn now_us(&self) -> u64 {
-        self.env.clock.now_us()
+    /// Reads the clock, which takes as long as a dozen tuples: what follows without a wait goes by [`Core::seen_us`].
+    pub(crate) fn now_us(&mut self) -> u64 {
+        self.seen_us = self.env.clock.now_us();
+        self.seen_us
     }
 
     /// What a component's code is run with.
     pub(crate) fn turn(&mut self) -> Turn<'_> {
         Turn {
+            began_us: self.seen_us,
             until_us: self.turn_us + TURN_US,
             outbox: &mut self.outbox,
             rooms: &self.outlets,
@@ -185,7 +190,7 @@ impl Core {
     /// Writes down what happens, for a test's journal and for `topology.debug`.
     pub(crate) fn note(&self, what: std::fmt::Arguments<'_>) {
         if let Some(journal) = &self.env.journal {
-            journal.line(self.now_us(), what);
+            journal.line(self.env.clock.now_us(), what);
         }
         if self.debug {
             tracing::info!(component = self.name(), "{what}");
@@ -225,7 +230,7 @@ impl Core {
                 if self.phase.get() == Phase::Stopping {
                     return Err(Stop::Stopped);
                 }
-                let began_us = std::mem::replace(&mut now_us, self.env.clock.now_us());
+                let began_us = std::mem::replace(&mut now_us, self.now_us());
                 self.holding.stood_still(now_us.saturating_sub(began_us));
             }
         }
@@ -238,14 +243,13 @@ impl Core {
             self.open_since_us = None;
             return false;
         }
-        let now_us = self.now_us();
-        let since = *self.open_since_us.get_or_insert(now_us);
-        now_us.saturating_sub(since) >= OPEN_US
+        let since = *self.open_since_us.get_or_insert(self.seen_us);
+        self.seen_us.saturating_sub(since) >= OPEN_US
     }
 
     /// Lets others run if the turn is over; ends early when the topology stops.
     pub(crate) async fn yield_if_due(&mut self) -> Result<(), Stop> {
-        if self.now_us() >= self.turn_us + TURN_US {
+        if self.seen_us >= self.turn_us + TURN_US {
             yield_to_others().await;
             self.turn_us = self.now_us();
             if self.phase.get() == Phase::Stopping {
@@ -258,7 +262,8 @@ impl Core {
     /// Pauses after the `failures`-th failure in a row; ends early when the topology stops.
     pub(crate) async fn pause(&mut self, failures: u32) -> Result<(), Stop> {
         let pause = pause_after(failures);
-        self.stats.doing(Doing::Restarting, self.now_us());
+        let now_us = self.now_us();
+        self.stats.doing(Doing::Restarting, now_us);
         let mut phase = self.phase.clone();
         tokio::select! {
             biased;
@@ -293,19 +298,20 @@ impl Core {
             Severity::Fatal => Err(Stop::Fatal(error)),
             Severity::Retry => {
                 tracing::warn!(component = self.name(), %error, "{what} failed");
-                self.stats.error(format!("{what}: {error}"), self.now_us());
+                self.stats.error(format!("{what}: {error}"), self.seen_us);
                 self.pause(failures).await
             }
         }
     }
 
     /// Says how the executor ended.
-    pub(crate) fn ended(&self, stop: Stop) {
-        self.stats.doing(Doing::Stopped, self.now_us());
+    pub(crate) fn ended(&mut self, stop: Stop) {
+        let now_us = self.now_us();
+        self.stats.doing(Doing::Stopped, now_us);
         let event = match stop {
             Stop::Stopped => ExecutorEvent::Stopped,
             Stop::Fatal(error) => {
-                self.stats.error(error.to_string(), self.now_us());
+                self.stats.error(error.to_string(), now_us);
                 ExecutorEvent::Fatal { component: self.name().to_owned(), error: error.to_string() }
             }
         };

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -128,8 +128,11 @@ impl SpoutExecutor {
         self.core.turn_us = self.core.now_us();
         let mut ended = Ended::default();
         let mut audit_us = self.core.turn_us;
+        let mut phase = self.core.phase.see();
         loop {
-            let phase = self.core.phase.see();
+            if self.core.phase.is_changed() {
+                phase = self.core.phase.see();
+            }
             if phase == Phase::Stopping {
                 return Err(Stop::Stopped);
             }
@@ -146,7 +149,7 @@ impl SpoutExecutor {
                 asked |= self.ask(slot).await?;
             }
             self.tell_windows();
-            let now_us = self.core.now_us();
+            let now_us = self.core.seen_us;
             if now_us >= audit_us + AUDIT_US {
                 audit_us = now_us;
                 for slot in 0..self.tasks.len() {
@@ -166,15 +169,14 @@ impl SpoutExecutor {
 
     /// Takes what became of a task's roots and tells its spout.
     async fn tell_outcomes(&mut self, slot: usize, ended: &mut Ended) -> Result<(), Stop> {
-        let now_us = self.core.now_us();
         let SpoutSlot { pending: Some(pending), outcomes, .. } = &mut self.tasks[slot] else { return Ok(()) };
         if outcomes.is_empty() {
-            let mut nobody = Context::from_waker(Waker::noop());
-            if pending.ledger().poll_outcomes(&mut nobody, outcomes).is_pending() {
+            pending.ledger().take_outcomes(outcomes);
+            if outcomes.is_empty() {
                 return Ok(());
             }
         }
-        pending.take(outcomes, now_us, ended);
+        pending.take(outcomes, self.core.seen_us, ended);
         self.tell(slot, ended).await
     }
 
@@ -269,7 +271,7 @@ impl SpoutExecutor {
 
     /// Asks a task for tuples if it may have some; whether it was asked.
     async fn ask(&mut self, slot: usize) -> Result<bool, Stop> {
-        let now_us = self.core.now_us();
+        let now_us = self.core.seen_us;
         let it = &mut self.tasks[slot];
         let due = match it.state {
             Asking::Now => true,
@@ -344,8 +346,8 @@ impl SpoutExecutor {
         let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
         let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
         let limit = window.limit();
-        self.core.stats.outputs(task, |outputs| spout.output().counts(outputs));
-        self.core.stats.count(|counts| {
+        self.core.stats.asked(task, |outputs, counts| {
+            spout.output().counts(outputs);
             (counts.pending, counts.held) = (all as u64, held as u64);
             counts.window = u64::from(limit);
         });
@@ -353,8 +355,8 @@ impl SpoutExecutor {
     }
 
     async fn pull(&mut self, slot: usize) -> Result<(), Stop> {
-        loop {
-            let began_us = self.core.now_us();
+        while self.tasks[slot].spout.output().pulls() {
+            let began_us = self.core.seen_us;
             let SpoutSlot { task, spout, .. } = &mut self.tasks[slot];
             let ran = spout.output().pull(&mut self.core.turn());
             self.core.hand_on(*task, began_us).await?;
@@ -364,13 +366,14 @@ impl SpoutExecutor {
                 _ => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// A new instance for one that panicked; it hears what becomes of the roots that are pending.
     async fn restart(&mut self, slot: usize, text: &str) -> Result<(), Stop> {
         let task = self.tasks[slot].task;
         tracing::error!(component = self.core.name(), task = task.0, panic = text, "a spout panicked and is replaced");
-        self.core.stats.error(format!("panicked: {text}"), self.core.now_us());
+        self.core.stats.error(format!("panicked: {text}"), self.core.seen_us);
         self.core.stats.count(|counts| counts.restarts += 1);
         let it = &mut self.tasks[slot];
         it.spout.restart();
@@ -403,7 +406,7 @@ impl SpoutExecutor {
     }
 
     fn tell_windows(&mut self) {
-        let now_us = self.core.now_us();
+        let now_us = self.core.seen_us;
         for slot in &mut self.tasks {
             if now_us - slot.told_window_us >= Window::INTERVAL_US {
                 slot.told_window_us = now_us;
@@ -439,7 +442,7 @@ impl SpoutExecutor {
         }
         // Pending roots are looked over for such as stand still, so it wakes up for that, rarely.
         let pending = self.tasks.iter().any(|slot| slot.pending.as_ref().is_some_and(|pending| pending.pending() > 0));
-        let audit_at_us = pending.then(|| self.core.now_us() + AUDIT_US);
+        let audit_at_us = pending.then_some(now_us + AUDIT_US);
         let at_us = ask_at_us.into_iter().chain(audit_at_us).min();
         let doing = if self.tasks.iter().all(|slot| slot.state == Asking::Ended) {
             Doing::Ended
@@ -450,7 +453,7 @@ impl SpoutExecutor {
         } else {
             Doing::Idle
         };
-        self.core.stats.doing(doing, self.core.now_us());
+        self.core.stats.doing(doing, now_us);
         let mut sleep = self.core.env.seam.sleep_slot();
         let mut phase = self.core.phase.clone();
         let mut changed = std::pin::pin!(phase.changed());
