@@ -78,8 +78,8 @@ pub struct Faults(bool);
 
 impl Faults {
     /// All that the simulation knows: processes that are killed and paused, networks that part, machines that end, clocks that
-    /// jump, disks that are full, a cluster state that is away. When and where follows from the seed; in the last part
-    /// of the run nothing is disturbed any more.
+    /// jump, disks that are full, a cluster state that is away. When and where follows from the seed; after the
+    /// time that [`Simulation::minutes`] says nothing is disturbed any more.
     pub fn all() -> Self {
         Faults(true)
     }
@@ -118,7 +118,8 @@ impl Simulation {
         Simulation { machines, ..self }
     }
 
-    /// How long it lasts on the virtual clock at most; five minutes if not said. A run that has settled ends earlier.
+    /// How long things go wrong on the virtual clock; five minutes if not said. Then it has two minutes more to settle, and
+    /// ends when it has.
     pub fn minutes(self, minutes: u64) -> Self {
         Simulation { length: Duration::from_secs(60 * minutes), ..self }
     }

@@ -48,7 +48,7 @@ pub const USER: MachineId = MachineId(1000);
 pub struct Config {
     /// What it depends on.
     pub seed: u64,
-    /// How long it lasts on the virtual clock; then it has [`SETTLE`] to settle, of which 40 % of this is a part.
+    /// How long things go wrong on the virtual clock; then it has [`SETTLE`] to settle.
     pub length: Duration,
     /// How many Nimbuses.
     pub nimbuses: u16,
@@ -176,7 +176,7 @@ impl Cluster {
             submitting.spawn(async move { users.submit(topology).await });
         }
         let faults = Faults::new(&self.world, &self.nimbuses, &self.machines, users.clone());
-        let stop = self.world.log().began() + self.config.length * 6 / 10;
+        let stop = self.world.log().began() + self.config.length;
         if self.config.faults {
             let mut faulting = JoinSet::new();
             faulting.spawn(faults.clone().run(self.world.random()));
