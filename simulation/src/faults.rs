@@ -173,15 +173,6 @@ impl Faults {
         self.world.log().line("FAULT", format_args!("{kind:?} {what}"));
     }
 
-    /// For so long this is not as it should be on these machines; on all, if none is named.
-    fn disturb(&self, machines: &[&Machine], span: Duration) {
-        let machines: Vec<&Machine> =
-            if machines.is_empty() { self.machines.iter().collect() } else { machines.to_vec() };
-        for machine in machines {
-            self.world.hear(Observation::Disturbed { machine: machine.host().to_owned(), span });
-        }
-    }
-
     async fn happen(self, kind: Kind, mut random: ChaCha8Rng) {
         let random = &mut random;
         match kind {
@@ -207,7 +198,6 @@ impl Faults {
                 let Some(process) = self.any_process(random) else { return };
                 let pause = span(random);
                 self.tell(kind, format_args!("{process:?} for {pause:?}"));
-                self.disturb(&[], pause);
                 process.pause();
                 sleep(pause.min(SESSION)).await;
                 if pause > SESSION {
@@ -220,7 +210,6 @@ impl Faults {
                 let (one, other) = self.two(random);
                 let span = span(random);
                 self.tell(kind, format_args!("{} → {} for {span:?}", one.host(), other.host()));
-                self.disturb(&[&one, &other], span);
                 let network = self.world.network();
                 network.block(one.id(), other.id(), true);
                 if kind == Kind::Partition {
@@ -234,7 +223,6 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all).clone(), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-                self.disturb(&[&machine], span);
                 let block = |is_blocked| {
                     let others = all.iter().map(Machine::id).chain([USER]).filter(|other| *other != machine.id());
                     for other in others {
@@ -251,7 +239,6 @@ impl Faults {
                 let by = Duration::from_millis(random.random_range(5..500));
                 let span = span(random);
                 self.tell(kind, format_args!("{} – {} by {by:?} for {span:?}", one.host(), other.host()));
-                self.disturb(&[&one, &other], span);
                 self.world.network().slow(one.id(), other.id(), by);
                 sleep(span).await;
                 self.world.network().slow(one.id(), other.id(), Duration::ZERO);
@@ -270,7 +257,6 @@ impl Faults {
             Kind::AnswersLost => {
                 let (percent, span) = (random.random_range(1..50), span(random));
                 self.tell(kind, format_args!("{percent} % for {span:?}"));
-                self.disturb(&[], span);
                 self.world.network().lose_answers(percent);
                 sleep(span).await;
                 self.world.network().lose_answers(0);
@@ -283,7 +269,6 @@ impl Faults {
                     false => random.random_range(-20_000..20_000),
                 };
                 self.tell(kind, format_args!("{} is {ahead_ms} ms ahead", machine.host()));
-                self.disturb(&[machine], Duration::ZERO);
                 machine.clock().set(ahead_ms);
                 self.world.hear(Observation::ClockJumped { machine: machine.host().to_owned() });
             }
@@ -291,7 +276,6 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-                self.disturb(&[machine], span);
                 machine.disk().fill(true);
                 sleep(span).await;
                 machine.disk().fill(false);
@@ -300,13 +284,11 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("for {} for {span:?}", machine.host()));
-                self.disturb(&[machine], span);
                 self.state_away(machine.daemon(), span).await;
             }
             Kind::StateAwayForAll => {
                 let span = span(random);
                 self.tell(kind, format_args!("for {span:?}"));
-                self.disturb(&[], span);
                 let daemons: Vec<Process> = self.all_machines().filter_map(Machine::daemon).collect();
                 daemons.iter().for_each(|daemon| self.world.cluster_state().away(daemon.number(), true));
                 // Nobody counts while no server is there: sessions live on, or are over when it is back.
@@ -323,7 +305,6 @@ impl Faults {
                 let machine = pick(random, &all);
                 let Some(daemon) = machine.daemon() else { return };
                 self.tell(kind, format_args!("{daemon:?}"));
-                self.disturb(&[machine], Duration::ZERO);
                 self.world.cluster_state().lose(daemon.number());
             }
             Kind::LeadLost => {
@@ -345,7 +326,6 @@ impl Faults {
                     odd_watches_permille: random.random_range(0..500),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
-                self.disturb(&[], span);
                 self.world.cluster_state().trouble(trouble);
                 sleep(span).await;
                 self.world.cluster_state().trouble(Trouble::default());
@@ -385,7 +365,6 @@ impl Faults {
         let Some(process) = machine.daemon() else { return };
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
-        self.disturb(&[machine], pause);
         let of = machine.clone();
         process.at_end(move || of.hold_daemon(pause));
         process.kill_after(steps);
@@ -398,7 +377,6 @@ impl Faults {
             return;
         }
         self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-        self.disturb(&[machine], span);
         machine.fall(kind == Kind::DiskLost);
         sleep(span).await;
         self.world.note(format_args!("{} is back", machine.host()));

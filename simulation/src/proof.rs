@@ -26,7 +26,7 @@ pub const WITHIN: [(Mutation, Option<u64>); 20] = [
     (Mutation::FramesNotResent, Some(48)),
     (Mutation::StaleConnectionKept, Some(84)),
     (Mutation::LivenessByStatistics, Some(3)),
-    (Mutation::GraceFromProcessStart, None),
+    (Mutation::GraceFromProcessStart, Some(3)),
     (Mutation::WatchMissed, None),
     (Mutation::OldPlanAccepted, None),
     (Mutation::UnguardedLeaderWrite, Some(3)),
