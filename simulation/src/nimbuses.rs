@@ -309,23 +309,28 @@ impl Nimbuses {
         }
     }
 
-    /// A user has a topology changed.
+    /// A user has a topology changed; or is told that its state does not allow it.
     ///
     /// # Errors
-    /// Why it was refused, or that nobody answered; it may have happened nevertheless.
+    /// Why it was refused otherwise, or that nobody answered; it may have happened nevertheless.
     pub async fn command(
         &self,
         from: MachineId,
         all: &[MachineId],
         name_or_id: &str,
         command: Command,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), WrongState>, String> {
         let name = name_or_id.to_owned();
         let command = move |_, api: Api| {
             let (name, command) = (name.clone(), command.clone());
-            async move { api.command(&name, command).await }
+            async move {
+                match api.command(&name, command).await {
+                    Err(failure) if failure.kind == FailureKind::WrongState => Ok(Err(WrongState(failure.message))),
+                    answer => answer.map(|_| Ok(())),
+                }
+            }
         };
-        self.ask_all(from, all, command).await.map(drop)
+        self.ask_all(from, all, command).await
     }
 
     /// A user drains a machine, or has it take work again.
@@ -346,6 +351,10 @@ impl Nimbuses {
         Arc::new(SimulatedPeers { nimbuses: self.clone(), from, hosts })
     }
 }
+
+/// A topology's state does not allow a command: what was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongState(pub String);
 
 /// A submission was not taken.
 pub struct NotSubmitted {
