@@ -72,7 +72,7 @@ impl Users {
         Some(id)
     }
 
-    /// Has a few executors of a topology's components, as many as there are tasks or one more: then it is refused.
+    /// Other executors for some of a topology's components: up to as many as there are tasks, or one more, which is refused.
     pub fn other_executors(&self, id: &TopologyId, random: &mut ChaCha8Rng) -> BTreeMap<String, u32> {
         let Some(topology) = self.lock().submitted.get(id).cloned() else { return BTreeMap::new() };
         let mut executors = BTreeMap::new();
