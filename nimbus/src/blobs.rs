@@ -444,12 +444,7 @@ impl Blobs {
 
     /// The submission that reserved these is stored: their pins have served.
     pub(crate) fn unpin(&self, uses: &Uses) {
-        let mut kept = self.kept();
-        for (hash, _) in uses {
-            if let Some(complete) = kept.complete.get_mut(hash) {
-                (complete.pinned_until_ms, complete.pins) = (None, 0);
-            }
-        }
+        self.kept().unpin(uses);
     }
 
     /// A submission that named these was refused: each has one pin less, and what no other pin holds, and nobody uses, is
@@ -463,16 +458,15 @@ impl Blobs {
 
     /// All topologies that the records tell of, with what they use. `all_known` says whether every record was read.
     pub(crate) fn set_uses(&self, topologies: &[(TopologyId, Uses)], all_known: bool) {
-        {
-            let mut kept = self.kept();
-            kept.used_by.clear();
-            kept.all_uses_known = all_known;
-            for (id, uses) in topologies {
-                kept.add_uses(id, uses);
+        let mut kept = self.kept();
+        let before = std::mem::take(&mut kept.used_by);
+        kept.all_uses_known = all_known;
+        for (id, uses) in topologies {
+            kept.add_uses(id, uses);
+            // Pins of blobs that it was known to use are of others, who are about to submit them.
+            if !uses.iter().any(|(hash, _)| before.get(hash).is_some_and(|users| users.contains_key(id))) {
+                kept.unpin(uses);
             }
-        }
-        for (_, uses) in topologies {
-            self.unpin(uses);
         }
     }
 
@@ -671,6 +665,14 @@ impl Blobs {
 }
 
 impl Kept {
+    fn unpin(&mut self, uses: &Uses) {
+        for (hash, _) in uses {
+            if let Some(complete) = self.complete.get_mut(hash) {
+                (complete.pinned_until_ms, complete.pins) = (None, 0);
+            }
+        }
+    }
+
     fn drop_pin(&mut self, hash: &BlobHash) {
         if let Some(complete) = self.complete.get_mut(hash) {
             complete.pins = complete.pins.saturating_sub(1);
@@ -748,6 +750,28 @@ mod tests {
         fn poll_pass(&self, _: &mut Context<'_>) -> Poll<()> {
             Poll::Ready(())
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pin_outlives_the_topology_that_uses_the_blob_also_when_records_are_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let seam = Seam::simulated(1, || HOUR_MS, Arc::new(Open));
+        let (clock, path) = (Clock::start(seam.clone()), folder.path().join("blobs"));
+        let blobs = Blobs::open(path, Duration::from_secs(60), clock, seam, Arc::new(LocalDisk)).await.unwrap();
+        let blobs = Arc::new(blobs);
+        let hash = blobs.keep(Bytes::from_static(b"ten bytes.")).await.unwrap();
+        let (id, other) = (TopologyId::new("t-1-1").unwrap(), TopologyId::new("t-2-1").unwrap());
+        let uses = vec![(hash.clone(), "executable".to_owned())];
+        blobs.set_uses(&[(id.clone(), uses.clone())], true);
+        // Who wants to submit it again when it is gone.
+        assert_eq!(blobs.pin(&hash).await, Some(Extent::Complete(10)));
+        blobs.set_uses(&[(id.clone(), uses.clone())], true);
+        blobs.release(&id).await;
+        assert_eq!(blobs.complete(&hash), Some(10));
+        // A submission that was stored, whatever was heard of it, has used its pin.
+        blobs.set_uses(&[(other.clone(), uses)], true);
+        blobs.release(&other).await;
+        assert_eq!(blobs.complete(&hash), None);
     }
 
     #[tokio::test(start_paused = true)]
