@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::paths;
-use cluster_state::records::PlanHead;
+use cluster_state::records::{PlanHead, Topology};
 use nimbus::{Engine, NimbusConfig, Parts};
 use supervisor::{Supervisor, SupervisorConfig};
 use tokio::task::JoinSet;
@@ -319,6 +319,14 @@ impl Cluster {
             let id = nimbus.nimbus_id().to_string();
             settled.blobs.insert(id.clone(), nimbus.blobs("nimbus"));
             settled.daemons.extend(nimbus.daemon().map(|_| id));
+        }
+        for (id, running) in &mut settled.running {
+            let record = values.get(paths::topology(id).as_str());
+            let record = record.and_then(|record| serde_json::from_slice::<Topology>(record).ok());
+            if record.is_some_and(|record| record.status.is_finished()) {
+                // A worker of it that has ended stays so.
+                running.workers_wanted = running.workers.len();
+            }
         }
         settled
     }

@@ -219,7 +219,7 @@ pub struct Settled {
 pub struct Running {
     /// Its plan.
     pub plan: PlanVersion,
-    /// How many workers it should have.
+    /// How many workers it should have; when its input has finished, those that are left.
     pub workers_wanted: usize,
     /// Those of its plan that run and are ready, with what they counted.
     pub workers: BTreeMap<WorkerIndex, (Life, Option<Box<WorkerReport>>)>,
