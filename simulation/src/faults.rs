@@ -15,6 +15,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use worker_api::ids::TopologyId;
 
 use crate::machine::Machine;
 use crate::oracle::Observation;
@@ -75,7 +76,7 @@ pub enum Kind {
     Deactivated,
     /// A user rebalances one.
     Rebalanced,
-    /// A user kills one.
+    /// A user kills one, and may submit it again.
     TopologyKilled,
     /// A user drains a machine, and has it take work again.
     Drained,
@@ -173,15 +174,6 @@ impl Faults {
         self.world.log().line("FAULT", format_args!("{kind:?} {what}"));
     }
 
-    /// For so long this is not as it should be on these machines; on all, if none is named.
-    fn disturb(&self, machines: &[&Machine], span: Duration) {
-        let machines: Vec<&Machine> =
-            if machines.is_empty() { self.machines.iter().collect() } else { machines.to_vec() };
-        for machine in machines {
-            self.world.hear(Observation::Disturbed { machine: machine.host().to_owned(), span });
-        }
-    }
-
     async fn happen(self, kind: Kind, mut random: ChaCha8Rng) {
         let random = &mut random;
         match kind {
@@ -207,7 +199,6 @@ impl Faults {
                 let Some(process) = self.any_process(random) else { return };
                 let pause = span(random);
                 self.tell(kind, format_args!("{process:?} for {pause:?}"));
-                self.disturb(&[], pause);
                 process.pause();
                 sleep(pause.min(SESSION)).await;
                 if pause > SESSION {
@@ -220,7 +211,6 @@ impl Faults {
                 let (one, other) = self.two(random);
                 let span = span(random);
                 self.tell(kind, format_args!("{} → {} for {span:?}", one.host(), other.host()));
-                self.disturb(&[&one, &other], span);
                 let network = self.world.network();
                 network.block(one.id(), other.id(), true);
                 if kind == Kind::Partition {
@@ -234,7 +224,6 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all).clone(), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-                self.disturb(&[&machine], span);
                 let block = |is_blocked| {
                     let others = all.iter().map(Machine::id).chain([USER]).filter(|other| *other != machine.id());
                     for other in others {
@@ -251,7 +240,6 @@ impl Faults {
                 let by = Duration::from_millis(random.random_range(5..500));
                 let span = span(random);
                 self.tell(kind, format_args!("{} – {} by {by:?} for {span:?}", one.host(), other.host()));
-                self.disturb(&[&one, &other], span);
                 self.world.network().slow(one.id(), other.id(), by);
                 sleep(span).await;
                 self.world.network().slow(one.id(), other.id(), Duration::ZERO);
@@ -270,7 +258,6 @@ impl Faults {
             Kind::AnswersLost => {
                 let (percent, span) = (random.random_range(1..50), span(random));
                 self.tell(kind, format_args!("{percent} % for {span:?}"));
-                self.disturb(&[], span);
                 self.world.network().lose_answers(percent);
                 sleep(span).await;
                 self.world.network().lose_answers(0);
@@ -283,7 +270,6 @@ impl Faults {
                     false => random.random_range(-20_000..20_000),
                 };
                 self.tell(kind, format_args!("{} is {ahead_ms} ms ahead", machine.host()));
-                self.disturb(&[machine], Duration::ZERO);
                 machine.clock().set(ahead_ms);
                 self.world.hear(Observation::ClockJumped { machine: machine.host().to_owned() });
             }
@@ -291,7 +277,6 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-                self.disturb(&[machine], span);
                 machine.disk().fill(true);
                 sleep(span).await;
                 machine.disk().fill(false);
@@ -300,13 +285,11 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("for {} for {span:?}", machine.host()));
-                self.disturb(&[machine], span);
                 self.state_away(machine.daemon(), span).await;
             }
             Kind::StateAwayForAll => {
                 let span = span(random);
                 self.tell(kind, format_args!("for {span:?}"));
-                self.disturb(&[], span);
                 let daemons: Vec<Process> = self.all_machines().filter_map(Machine::daemon).collect();
                 daemons.iter().for_each(|daemon| self.world.cluster_state().away(daemon.number(), true));
                 // Nobody counts while no server is there: sessions live on, or are over when it is back.
@@ -323,7 +306,6 @@ impl Faults {
                 let machine = pick(random, &all);
                 let Some(daemon) = machine.daemon() else { return };
                 self.tell(kind, format_args!("{daemon:?}"));
-                self.disturb(&[machine], Duration::ZERO);
                 self.world.cluster_state().lose(daemon.number());
             }
             Kind::LeadLost => {
@@ -335,7 +317,7 @@ impl Faults {
                 let writes = random.random_range(0..6);
                 self.tell(kind, format_args!("by {daemon:?} after {writes} writes"));
                 self.world.cluster_state().lose_before_write(daemon.number(), writes);
-                self.users.command(&id, Command::Rebalance(rebalance(random))).await;
+                self.users.command(&id, Command::Rebalance(self.rebalance(&id, random))).await;
             }
             Kind::StateTrouble => {
                 let span = span(random);
@@ -345,7 +327,6 @@ impl Faults {
                     odd_watches_permille: random.random_range(0..500),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
-                self.disturb(&[], span);
                 self.world.cluster_state().trouble(trouble);
                 sleep(span).await;
                 self.world.cluster_state().trouble(Trouble::default());
@@ -360,15 +341,17 @@ impl Faults {
             }
             Kind::Rebalanced => {
                 let Some(id) = self.users.any_topology(random) else { return };
-                let rebalance = rebalance(random);
+                let rebalance = self.rebalance(&id, random);
                 self.tell(kind, format_args!("{id} {rebalance:?}"));
                 self.users.command(&id, Command::Rebalance(rebalance)).await;
             }
             Kind::TopologyKilled => {
-                let Some(id) = self.users.spare_topology(random) else { return };
+                let again = random.random_bool(0.5);
+                let Some(id) = self.users.topology_to_kill(random, again) else { return };
                 let kill = Kill { wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)) };
-                self.tell(kind, format_args!("{id} {kill:?}"));
+                self.tell(kind, format_args!("{id} {kill:?}{}", if again { ", and submitted again" } else { "" }));
                 self.users.kill(id, kill).await;
+                self.users.submit_again().await;
             }
             Kind::Drained => {
                 let machine = pick(random, &self.machines);
@@ -385,7 +368,6 @@ impl Faults {
         let Some(process) = machine.daemon() else { return };
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
-        self.disturb(&[machine], pause);
         let of = machine.clone();
         process.at_end(move || of.hold_daemon(pause));
         process.kill_after(steps);
@@ -398,7 +380,6 @@ impl Faults {
             return;
         }
         self.tell(kind, format_args!("{} for {span:?}", machine.host()));
-        self.disturb(&[machine], span);
         machine.fall(kind == Kind::DiskLost);
         sleep(span).await;
         self.world.note(format_args!("{} is back", machine.host()));
@@ -410,6 +391,16 @@ impl Faults {
         let others = self.nimbuses.iter().filter(|other| other.id() != machine.id() && !other.is_down());
         let elsewhere: Vec<_> = others.map(|other| other.blobs("nimbus")).collect();
         machine.blobs("nimbus").iter().all(|blob| elsewhere.iter().any(|blobs| blobs.contains(blob)))
+    }
+
+    /// What a user may ask of this topology's rebalance.
+    fn rebalance(&self, id: &TopologyId, random: &mut ChaCha8Rng) -> Rebalance {
+        let executors = random.random_bool(0.5).then(|| self.users.other_executors(id, random));
+        Rebalance {
+            wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
+            workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
+            executors: executors.unwrap_or_default(),
+        }
     }
 
     /// A daemon does not reach the cluster state; after a while its session is over.
@@ -481,10 +472,9 @@ impl Faults {
         let hosts: Vec<String> = self.machines.iter().map(|machine| machine.host().to_owned()).collect();
         let wish = async {
             self.users.finish_kills().await;
+            self.users.submit_again().await;
             for id in self.users.topologies() {
-                while !self.users.command(&id, Command::Activate).await {
-                    sleep(Duration::from_secs(1)).await;
-                }
+                self.users.activate(&id).await;
             }
             for host in &hosts {
                 while !self.users.drain(host, false).await {
@@ -496,14 +486,6 @@ impl Faults {
             let after = Instant::now() - until + within;
             self.world.violated("users", format!("users are still refused {after:?} after all faults stopped"));
         }
-    }
-}
-
-fn rebalance(random: &mut ChaCha8Rng) -> Rebalance {
-    Rebalance {
-        wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
-        workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
-        executors: BTreeMap::new(),
     }
 }
 

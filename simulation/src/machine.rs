@@ -571,7 +571,7 @@ impl Host for SimulatedHost {
 
     fn report(&self, report: Arc<MachineReport>) -> BoxFuture<'static, Result<MachineAnswer, String>> {
         let (world, id, all) = (self.machine.0.world.clone(), self.machine.id(), self.nimbuses.clone());
-        async move { world.nimbuses().report_machine(id, &all, report).await }.boxed()
+        async move { world.nimbuses().report_machine(&world, id, &all, report).await }.boxed()
     }
 }
 
@@ -645,7 +645,7 @@ impl Around {
         let nimbuses = world.machines_at(nimbuses);
         let nimbus = seam.spawn(async move {
             while let Some(report) = asked.recv().await {
-                if let Ok(answer) = world.nimbuses().report_worker(id, &nimbuses, report).await {
+                if let Ok(answer) = world.nimbuses().report_worker(&world, id, &nimbuses, report).await {
                     drop(told.send(Event::Nimbus(answer)).await);
                 }
             }

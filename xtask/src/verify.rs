@@ -61,7 +61,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "doctests",
         proves: "the examples in the documentation run",
-        work: Work::Cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+        work: Work::Cargo(&["test", "--workspace", "--doc", "--features", "storm/simulation", "--no-fail-fast"]),
     },
     Part { name: "loom", proves: "the ledger's word, in every order of its threads", work: Work::Loom },
 ];

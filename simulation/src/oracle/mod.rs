@@ -13,9 +13,9 @@
 //! | `leads` | a lead for each write, one at a time | |
 //! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
 //! | `activation` | who was prepared before spouts are asked | |
-//! | `draining` | what was pending when it went on | the time, if a clock was set |
+//! | `draining` | what was pending when it went on, but on machines that may be dead | the time, if a clock was set |
 //! | `liveness` | what is left at the end | when that is: the world's patience |
-//! | `moves` | | who is moved off a machine that nothing was done to |
+//! | `moves` | who is moved off a machine that the leader has heard | for how long after a silence |
 //! | `baseline` | records, leases, folders, processes, blobs at the end | |
 //!
 //! Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
@@ -25,6 +25,7 @@ mod at_least_once;
 mod baseline;
 mod conservation;
 mod draining;
+mod hearing;
 mod incarnations;
 mod leads;
 mod liveness;
@@ -183,12 +184,14 @@ pub enum Observation {
         /// Its name.
         machine: String,
     },
-    /// A machine is not, or does not work or reach others, as it should, for so long from now on.
-    Disturbed {
-        /// Its name.
+    /// A Nimbus has answered a report of a machine, or of a worker on it.
+    Heard {
+        /// The Nimbus's machine.
+        nimbus: String,
+        /// The machine's name.
         machine: String,
-        /// How long.
-        span: Duration,
+        /// How long ago the report came.
+        took: Duration,
     },
     /// From now on nothing is disturbed any more.
     FaultsStop,
@@ -216,7 +219,7 @@ pub struct Settled {
 pub struct Running {
     /// Its plan.
     pub plan: PlanVersion,
-    /// How many workers it should have.
+    /// How many workers it should have; when its input has finished, those that are left.
     pub workers_wanted: usize,
     /// Those of its plan that run and are ready, with what they counted.
     pub workers: BTreeMap<WorkerIndex, (Life, Option<Box<WorkerReport>>)>,

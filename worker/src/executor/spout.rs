@@ -216,15 +216,24 @@ impl SpoutExecutor {
                 self.restart(slot, &text).await?;
             }
         }
-        let SpoutSlot { pending, state, .. } = &mut self.tasks[slot];
-        if let Asking::At(_) = state {
-            *state = Asking::Now;
+        if let Asking::At(_) = self.tasks[slot].state {
+            self.tasks[slot].state = Asking::Now;
         }
-        if let Some(pending) = pending {
-            let (all, held) = (pending.pending() as u64, pending.held() as u64);
-            self.core.stats.count(|counts| (counts.pending, counts.held) = (all, held));
-        }
+        self.count_pending();
         Ok(())
+    }
+
+    /// Counts what is pending, of all tasks: who drains waits for all of them.
+    fn count_pending(&mut self) {
+        let (mut all, mut held, mut window) = (0, 0, 0);
+        for slot in &self.tasks {
+            window += u64::from(slot.window.limit());
+            if let Some(pending) = &slot.pending {
+                all += pending.pending() as u64;
+                held += pending.held() as u64;
+            }
+        }
+        self.core.stats.count(|counts| (counts.pending, counts.held, counts.window) = (all, held, window));
     }
 
     /// Opens a spout when it is first activated; tells it of each change.
@@ -341,14 +350,9 @@ impl SpoutExecutor {
             self.core.open_since_us = None;
         }
         self.core.hand_on(task, began_us).await?;
-        let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
-        let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
-        let limit = window.limit();
+        let spout = &mut self.tasks[slot].spout;
         self.core.stats.outputs(task, |outputs| spout.output().counts(outputs));
-        self.core.stats.count(|counts| {
-            (counts.pending, counts.held) = (all as u64, held as u64);
-            counts.window = u64::from(limit);
-        });
+        self.count_pending();
         Ok(())
     }
 
