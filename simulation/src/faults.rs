@@ -343,6 +343,7 @@ impl Faults {
                     lost_answers_permille: random.random_range(0..300),
                     slow_permille: random.random_range(0..500),
                     odd_watches_permille: random.random_range(0..500),
+                    behind_ms: random.random_range(0..3_000),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
                 self.disturb(&[], span);
@@ -386,8 +387,11 @@ impl Faults {
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
         self.disturb(&[machine], pause);
-        let of = machine.clone();
-        process.at_end(move || of.hold_daemon(pause));
+        let (of, faults) = (machine.clone(), self.clone());
+        process.at_end(move || {
+            of.hold_daemon(pause);
+            faults.disturb(&[&of], pause);
+        });
         process.kill_after(steps);
     }
 
