@@ -117,9 +117,9 @@ impl Server {
         self.missing.clear();
     }
 
-    /// When it will have what there is now.
+    /// When it will have what there is now, if it has not.
     fn has_all_at(&self) -> Option<Instant> {
-        self.missing.back().map(|(due, _)| *due)
+        self.missing.back().map(|(due, _)| *due).filter(|due| *due > Instant::now())
     }
 }
 
