@@ -174,6 +174,15 @@ impl Faults {
         self.world.log().line("FAULT", format_args!("{kind:?} {what}"));
     }
 
+    /// For so long this is not as it should be on these machines; on all, if none is named.
+    fn disturb(&self, machines: &[&Machine], span: Duration) {
+        let machines: Vec<&Machine> =
+            if machines.is_empty() { self.machines.iter().collect() } else { machines.to_vec() };
+        for machine in machines {
+            self.world.hear(Observation::Disturbed { machine: machine.host().to_owned(), span });
+        }
+    }
+
     async fn happen(self, kind: Kind, mut random: ChaCha8Rng) {
         let random = &mut random;
         match kind {
@@ -199,6 +208,7 @@ impl Faults {
                 let Some(process) = self.any_process(random) else { return };
                 let pause = span(random);
                 self.tell(kind, format_args!("{process:?} for {pause:?}"));
+                self.disturb(&[], pause);
                 process.pause();
                 sleep(pause.min(SESSION)).await;
                 if pause > SESSION {
@@ -211,6 +221,7 @@ impl Faults {
                 let (one, other) = self.two(random);
                 let span = span(random);
                 self.tell(kind, format_args!("{} → {} for {span:?}", one.host(), other.host()));
+                self.disturb(&[&one, &other], span);
                 let network = self.world.network();
                 network.block(one.id(), other.id(), true);
                 if kind == Kind::Partition {
@@ -224,6 +235,7 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all).clone(), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+                self.disturb(&[&machine], span);
                 let block = |is_blocked| {
                     let others = all.iter().map(Machine::id).chain([USER]).filter(|other| *other != machine.id());
                     for other in others {
@@ -240,6 +252,7 @@ impl Faults {
                 let by = Duration::from_millis(random.random_range(5..500));
                 let span = span(random);
                 self.tell(kind, format_args!("{} – {} by {by:?} for {span:?}", one.host(), other.host()));
+                self.disturb(&[&one, &other], span);
                 self.world.network().slow(one.id(), other.id(), by);
                 sleep(span).await;
                 self.world.network().slow(one.id(), other.id(), Duration::ZERO);
@@ -258,6 +271,7 @@ impl Faults {
             Kind::AnswersLost => {
                 let (percent, span) = (random.random_range(1..50), span(random));
                 self.tell(kind, format_args!("{percent} % for {span:?}"));
+                self.disturb(&[], span);
                 self.world.network().lose_answers(percent);
                 sleep(span).await;
                 self.world.network().lose_answers(0);
@@ -270,6 +284,7 @@ impl Faults {
                     false => random.random_range(-20_000..20_000),
                 };
                 self.tell(kind, format_args!("{} is {ahead_ms} ms ahead", machine.host()));
+                self.disturb(&[machine], Duration::ZERO);
                 machine.clock().set(ahead_ms);
                 self.world.hear(Observation::ClockJumped { machine: machine.host().to_owned() });
             }
@@ -277,6 +292,7 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+                self.disturb(&[machine], span);
                 machine.disk().fill(true);
                 sleep(span).await;
                 machine.disk().fill(false);
@@ -285,11 +301,13 @@ impl Faults {
                 let all: Vec<Machine> = self.all_machines().cloned().collect();
                 let (machine, span) = (pick(random, &all), span(random));
                 self.tell(kind, format_args!("for {} for {span:?}", machine.host()));
+                self.disturb(&[machine], span);
                 self.state_away(machine.daemon(), span).await;
             }
             Kind::StateAwayForAll => {
                 let span = span(random);
                 self.tell(kind, format_args!("for {span:?}"));
+                self.disturb(&[], span);
                 let daemons: Vec<Process> = self.all_machines().filter_map(Machine::daemon).collect();
                 daemons.iter().for_each(|daemon| self.world.cluster_state().away(daemon.number(), true));
                 // Nobody counts while no server is there: sessions live on, or are over when it is back.
@@ -306,6 +324,7 @@ impl Faults {
                 let machine = pick(random, &all);
                 let Some(daemon) = machine.daemon() else { return };
                 self.tell(kind, format_args!("{daemon:?}"));
+                self.disturb(&[machine], Duration::ZERO);
                 self.world.cluster_state().lose(daemon.number());
             }
             Kind::LeadLost => {
@@ -325,8 +344,10 @@ impl Faults {
                     lost_answers_permille: random.random_range(0..300),
                     slow_permille: random.random_range(0..500),
                     odd_watches_permille: random.random_range(0..500),
+                    behind_ms: random.random_range(0..3_000),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
+                self.disturb(&[], span);
                 self.world.cluster_state().trouble(trouble);
                 sleep(span).await;
                 self.world.cluster_state().trouble(Trouble::default());
@@ -368,8 +389,12 @@ impl Faults {
         let Some(process) = machine.daemon() else { return };
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
-        let of = machine.clone();
-        process.at_end(move || of.hold_daemon(pause));
+        self.disturb(&[machine], pause);
+        let (of, faults) = (machine.clone(), self.clone());
+        process.at_end(move || {
+            of.hold_daemon(pause);
+            faults.disturb(&[&of], pause);
+        });
         process.kill_after(steps);
     }
 
@@ -380,6 +405,7 @@ impl Faults {
             return;
         }
         self.tell(kind, format_args!("{} for {span:?}", machine.host()));
+        self.disturb(&[machine], span);
         machine.fall(kind == Kind::DiskLost);
         sleep(span).await;
         self.world.note(format_args!("{} is back", machine.host()));

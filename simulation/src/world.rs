@@ -332,6 +332,8 @@ impl World {
                 let how = if *in_order { "in order" } else { "at once" };
                 line(format_args!("{topology} worker {worker}, {life} ended {how}"));
             }
+            // Each second from each worker: it says itself when that is something new.
+            Observation::Reported { .. } => {}
             other => line(format_args!("{other:?}")),
         }
     }

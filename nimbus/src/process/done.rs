@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cluster_state::board::ReadError;
 use cluster_state::records::{self, RebalanceStep, Status};
 use cluster_state::store::{Session, StoreError};
+use mutations::Mutation;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::topology::TopologySummary;
 use worker_api::ids::{SupervisorId, TopologyId};
@@ -26,6 +27,14 @@ const SHORTEST_PAUSE_MS: u64 = 100;
 impl Process {
     /// Takes it in.
     pub(super) fn done(&mut self, done: Done) {
+        if mutations::on(Mutation::WatchMissed) {
+            match &done {
+                Done::Elected(..) => self.election_is_due = false,
+                Done::Loaded(_) => self.load_is_due = false,
+                Done::Daemons(_) => self.daemons_are_due = false,
+                _ => {}
+            }
+        }
         match done {
             Done::Elected(session, result) => self.elected(session, result),
             Done::Loaded(Ok(loaded)) => self.loaded(loaded),

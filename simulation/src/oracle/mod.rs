@@ -12,6 +12,7 @@
 //! | `plans` | versions, parts that heads name | |
 //! | `leads` | a lead for each write, one at a time | |
 //! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
+//! | `followed` | no older plan or record after a newer one | how soon a worker has heard of what holds |
 //! | `activation` | who was prepared before spouts are asked | |
 //! | `draining` | what was pending when it went on, but on machines that may be dead | the time, if a clock was set |
 //! | `liveness` | what is left at the end | when that is: the world's patience |
@@ -25,6 +26,7 @@ mod at_least_once;
 mod baseline;
 mod conservation;
 mod draining;
+mod followed;
 mod hearing;
 mod incarnations;
 mod leads;
@@ -43,7 +45,7 @@ use std::time::Duration;
 
 use topology_api::ids::TaskId;
 use worker::process::WorkerReport;
-use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 
 use crate::workload::Shape;
 
@@ -52,6 +54,7 @@ pub use at_least_once::AtLeastOnce;
 pub use baseline::Baseline;
 pub use conservation::Conservation;
 pub use draining::Draining;
+pub use followed::Followed;
 pub use incarnations::Incarnations;
 pub use leads::Leads;
 pub use liveness::Liveness;
@@ -145,6 +148,17 @@ pub enum Observation {
         /// In which slot.
         port: Port,
     },
+    /// A worker has reported what it has heard of.
+    Reported {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it, and which life.
+        by: (WorkerIndex, Life),
+        /// The plan that it goes by.
+        placement: PlanVersion,
+        /// The record of its topology that it obeys.
+        revision: Revision,
+    },
     /// It has ended.
     WorkerEnded {
         /// Its topology.
@@ -192,6 +206,13 @@ pub enum Observation {
         machine: String,
         /// How long ago the report came.
         took: Duration,
+    },
+    /// A machine is not, or does not work or reach others, as it should, for so long from now on.
+    Disturbed {
+        /// Its name.
+        machine: String,
+        /// How long.
+        span: Duration,
     },
     /// From now on nothing is disturbed any more.
     FaultsStop,
@@ -263,10 +284,11 @@ impl Violation {
 /// All invariants, for topologies of these shapes; of others they know what they are told.
 pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
     let mut all = between_workers(shapes);
-    let of_daemons: [Box<dyn Invariant + Send>; 7] = [
+    let of_daemons: [Box<dyn Invariant + Send>; 8] = [
         Box::new(Plans::default()),
         Box::new(Leads::default()),
         Box::new(Slots::default()),
+        Box::new(Followed::default()),
         Box::new(Activation::new(shapes)),
         Box::new(Draining::default()),
         Box::new(Moves::default()),
