@@ -203,7 +203,7 @@ mod mutated {
         (Mutation::FailAsXor, 3),
         (Mutation::DoubleXor, 3),
         (Mutation::LostFail, 3),
-        (Mutation::GrantAsIncrement, 30),
+        (Mutation::GrantAsIncrement, 3),
         (Mutation::AckWaitsForCredit, 3),
     ];
 
