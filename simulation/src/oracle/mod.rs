@@ -9,6 +9,7 @@
 //! | `one_outcome` | one end for each attempt | |
 //! | `incarnations` | no older life of a peer after a newer one | |
 //! | `conservation` | edges, if no worker ended; a living worker's own counts | edges, if workers ended |
+//! | `permits` | what was granted over a link has been received, at the end | |
 //! | `plans` | versions, parts that heads name | |
 //! | `leads` | a lead for each write, one at a time | |
 //! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
@@ -34,6 +35,7 @@ mod liveness;
 mod moves;
 mod noticeboard;
 mod one_outcome;
+mod permits;
 mod plans;
 mod roots;
 mod slots;
@@ -60,6 +62,7 @@ pub use leads::Leads;
 pub use liveness::Liveness;
 pub use moves::Moves;
 pub use one_outcome::OneOutcome;
+pub use permits::Permits;
 pub use plans::Plans;
 pub use slots::Slots;
 
@@ -306,6 +309,7 @@ pub fn between_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn In
         Box::new(Incarnations::default()),
         Box::new(Conservation::new(shapes)),
         Box::new(Liveness::default()),
+        Box::new(Permits),
     ]
 }
 
