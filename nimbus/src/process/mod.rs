@@ -255,6 +255,8 @@ pub(crate) struct Process {
     fetching: Fetching,
     fetches: UnderWay<(BlobHash, Result<(), String>)>,
     /// Which copies the others have, and who is being asked.
+    /// What a leader lacks of topologies, as it was last written to the log.
+    told_lacks: BTreeMap<TopologyId, String>,
     copies: Copies,
     asking: UnderWay<(NimbusId, Result<Vec<BlobHash>, String>)>,
     asked: BTreeSet<NimbusId>,
@@ -318,6 +320,7 @@ impl Process {
             fetches: FuturesUnordered::new(),
             copies: Copies::default(),
             asking: FuturesUnordered::new(),
+            told_lacks: BTreeMap::new(),
             asked: BTreeSet::new(),
             offering: BTreeMap::new(),
             replicating: Vec::new(),
@@ -390,9 +393,12 @@ impl Process {
     /// In a sentence, if the store is away.
     pub(crate) fn why_away(&self) -> Option<String> {
         if let Some(since) = self.away_since_ms {
-            let secs = self.clock.uptime_ms().saturating_sub(since) / 1000;
+            let how_long = match self.clock.uptime_ms().saturating_sub(since) / 1000 {
+                0 => "less than a second".to_owned(),
+                secs => format!("{secs} s"),
+            };
             return Some(format!(
-                "the cluster state has not answered for {secs} s; topologies go on running, and changes are possible again once it is back"
+                "the cluster state has not answered for {how_long}; topologies go on running, and changes are possible again once it is back"
             ));
         }
         self.election_trouble.clone()
