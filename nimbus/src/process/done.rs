@@ -287,6 +287,7 @@ impl Process {
             }
             self.plan_gone_ms.remove(&id);
             self.sentences.remove(&id);
+            self.stays.remove(&id);
             self.plans.remove(&id);
             self.observed.forget(&id);
             self.wishes.forget(&id);
