@@ -10,4 +10,3 @@ mod local;
 #[cfg(feature = "mutations")]
 mod proof;
 mod whole;
-mod world;
