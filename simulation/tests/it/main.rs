@@ -14,4 +14,3 @@ mod own;
 #[cfg(feature = "mutations")]
 mod proof;
 mod whole;
-mod world;
