@@ -53,15 +53,13 @@ pub async fn times(offer: Arc<Offer>, first: u64) -> Times {
     let (more, source_offer) = (Arc::new(Notify::new()), offer.clone());
     let due = more.clone();
     tokio::spawn(async move {
-        let mut next = 0;
-        while next < source_offer.tuples() {
-            while next < source_offer.due() {
-                if sender.send((next, now())).await.is_err() {
-                    return;
-                }
-                next += 1;
+        for next in 0..source_offer.tuples() {
+            while next >= source_offer.due() {
+                due.notified().await;
             }
-            due.notified().await;
+            if sender.send((next, now())).await.is_err() {
+                return;
+            }
         }
     });
     let mut last = (1..HOPS).fold(receiver, |input, _| passing_on(input));

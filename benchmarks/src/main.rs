@@ -155,7 +155,7 @@ fn run(options: &Options) -> Result<()> {
     }
     let mut outcomes: Vec<Outcome> = measured.iter().flat_map(Rounds::outcomes).collect();
     for (name, measure) in single {
-        if name.starts_with("start-s") && bench.executables.is_none() {
+        if ["start-standalone", "start-size"].contains(&name) && bench.executables.is_none() {
             eprintln!("left out: {name}, which needs `--storm FILE --word-count FILE`");
             continue;
         }

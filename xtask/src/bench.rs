@@ -3,11 +3,14 @@
 //! Not here: any measuring (`benchmarks/`, `baseline/`). Invariant: adds no argument of its own but where the executables
 //! are.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace::{Workspace, succeeds};
+
+/// Cases that start executables.
+const STARTING: [&str; 2] = ["start-standalone", "start-size"];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -27,10 +30,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
 /// The benchmarks with these arguments, built and not yet started.
 pub(crate) fn benchmarks(workspace: &Workspace, profile: &str, arguments: &[String]) -> Result<Command> {
     let executable = |package, name| workspace.executable(profile, package, name);
-    let mut command = Command::new(executable("benchmarks", "benchmarks")?);
-    let starts_processes = |argument: &String| argument.starts_with("start");
-    let names_cases = arguments.iter().any(|argument| !argument.starts_with("--"));
-    if !names_cases || arguments.iter().any(starts_processes) {
+    let benchmarks = executable("benchmarks", "benchmarks")?;
+    let mut list = Command::new(&benchmarks);
+    let listed = list.args(arguments).arg("--list").stderr(Stdio::inherit()).output().context("listing the cases")?;
+    ensure!(listed.status.success(), "the benchmarks do not take these arguments");
+    let mut command = Command::new(benchmarks);
+    if String::from_utf8_lossy(&listed.stdout).lines().any(|case| STARTING.contains(&case)) {
         command.arg("--storm").arg(executable("cli", "storm")?);
         command.arg("--word-count").arg(executable("word-count", "word-count")?);
     }
