@@ -23,6 +23,8 @@ use crate::topologies::{Identity, Nothing};
 pub(crate) enum Alone {
     /// A hundred executors that have nothing to do.
     Idle,
+    /// Four of them.
+    Small,
     /// The word count as fast as it goes.
     WordCount,
 }
@@ -34,10 +36,6 @@ pub(crate) struct Taken {
     resident_mib: f64,
     most_resident_mib: f64,
 }
-
-/// Spouts of an idle topology; the other executors are bolts.
-const IDLE_SPOUTS: usize = 10;
-const IDLE_BOLTS: usize = 90;
 
 /// Memory that this process has now, in MiB.
 pub(crate) fn resident_mib() -> Result<f64> {
@@ -57,7 +55,8 @@ impl Alone {
     /// Does it in this process, for about so long.
     pub(crate) fn measure(self, seconds: f64, text: Option<Text>) -> Result<Taken> {
         let core_percent = match self {
-            Alone::Idle => idle(Duration::from_secs_f64(seconds))?,
+            Alone::Idle => idle(10, 90, Duration::from_secs_f64(seconds))?,
+            Alone::Small => idle(1, 3, Duration::from_secs_f64(seconds))?,
             Alone::WordCount => {
                 let ran = Shape::Words(Words::USUAL).run(text, None)?.measurement;
                 100.0 * ran.cpu.as_secs_f64() / ran.wall.as_secs_f64()
@@ -82,10 +81,10 @@ impl Alone {
 }
 
 /// The part of a core that an idle topology takes, in percent.
-fn idle(lasts: Duration) -> Result<f64> {
+fn idle(spouts: usize, bolts: usize, lasts: Duration) -> Result<f64> {
     let mut topology = Topology::builder("idle");
-    let numbers = topology.spout("nothing", || Nothing).parallelism(IDLE_SPOUTS).add();
-    topology.bolt("id", || Identity).parallelism(IDLE_BOLTS).shuffle(&numbers).add();
+    let numbers = topology.spout("nothing", || Nothing).parallelism(spouts).add();
+    topology.bolt("id", || Identity).parallelism(bolts).shuffle(&numbers).add();
     Runtimes::new()?.with(topology.build()?, 1, async |_| {
         // The start is over when it has been idle for a while.
         tokio::time::sleep(lasts / 5).await;
@@ -99,18 +98,22 @@ fn idle(lasts: Duration) -> Result<f64> {
 pub(crate) fn idle_case(bench: &Bench, case: &str, rounds: u32) -> Result<Outcome> {
     let rounds = rounds.min(3);
     let taken = (0..rounds).map(|_| Alone::Idle.run(bench.seconds(5.0), None)).collect::<Result<Vec<_>>>()?;
-    let checks = vec![
-        Check::new("% of a core", median(taken.iter().map(|it| it.core_percent)), Bound::AtMost, 0.5),
-        Check::new("resident, MiB", median(taken.iter().map(|it| it.resident_mib)), Bound::AtMost, 15.0),
-    ];
-    Ok(Outcome::new(case, rounds, checks, figures([])))
+    let core = median(taken.iter().map(|it| it.core_percent));
+    let checks = vec![Check::new("% of a core", core, Bound::AtMost, 0.5)];
+    let resident = median(taken.iter().map(|it| it.resident_mib));
+    Ok(Outcome::new(case, rounds, checks, figures([("resident_mib", resident)])))
 }
 
-/// The word count as fast as it goes.
-pub(crate) fn word_count_case(bench: &Bench, case: &str, rounds: u32) -> Result<Outcome> {
+/// A small worker that is idle, and the word count as fast as it goes.
+pub(crate) fn memory_case(bench: &Bench, case: &str, rounds: u32) -> Result<Outcome> {
     let rounds = rounds.min(3);
+    let small = (0..rounds).map(|_| Alone::Small.run(bench.seconds(2.0), None)).collect::<Result<Vec<_>>>()?;
     let taken = (0..rounds).map(|_| Alone::WordCount.run(0.0, bench.text)).collect::<Result<Vec<_>>>()?;
     let most = median(taken.iter().map(|it| it.most_resident_mib));
-    let checks = vec![Check::new("most resident, MiB", most, Bound::AtMost, 100.0)];
+    let idle = median(small.iter().map(|it| it.resident_mib));
+    let checks = vec![
+        Check::new("idle worker of 4 executors, resident MiB", idle, Bound::AtMost, 15.0),
+        Check::new("word count, most resident MiB", most, Bound::AtMost, 100.0),
+    ];
     Ok(Outcome::new(case, rounds, checks, figures([("cores_percent", median(taken.iter().map(|it| it.core_percent)))])))
 }

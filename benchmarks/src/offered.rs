@@ -169,8 +169,8 @@ struct Served {
     wall: Duration,
     /// Without the generator.
     cpu: Duration,
-    /// The highest window of the spout, and what memory there was after a fifth of the time and at most later: only looked
-    /// at if the run takes some time.
+    /// The highest window of the spout, and what memory there was after a fifth of the time and at most later: looked at
+    /// under overload only.
     window: u64,
     early_mib: f64,
     most_mib: f64,
@@ -227,7 +227,7 @@ impl Offering {
                     let executors = cluster.reports().into_iter().flat_map(|report| report.executors);
                     window = executors.map(|executor| executor.counts.window).max().unwrap_or(0).max(window);
                     let mib = resident_mib()?;
-                    if began.elapsed() < early {
+                    if early_mib == 0.0 && began.elapsed() >= early {
                         early_mib = mib;
                     }
                     most_mib = most_mib.max(mib);

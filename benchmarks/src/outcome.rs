@@ -95,11 +95,28 @@ impl Outcome {
             let _ = writeln!(lines, "{}", self.case);
         }
         let mut figures = Vec::new();
-        if let (Some(rate), Some(limit_rate), Some(limit)) = (self.per_second, self.limit_per_second, &self.limit) {
-            figures.push(format!("{}/s, {limit} {}/s", number(rate), number(limit_rate)));
+        let mut told = Vec::new();
+        let mut rate = |what: &str, rate: Option<f64>, prefix: &str| {
+            let Some(rate) = rate else { return };
+            let mut names = ["least_per_second", "most_per_second", "cpu_seconds_per_million"]
+                .map(|name| format!("{prefix}{name}"));
+            let known = names.each_ref().map(|name| self.figures.get(name).copied());
+            figures.push(match known {
+                [Some(least), Some(most), Some(cpu)] => {
+                    told.extend(names.iter_mut().map(std::mem::take));
+                    let (least, most, cpu) = (number(least), number(most), number(cpu));
+                    format!("{what}{}/s ({least} to {most}; {cpu} CPU s for a million)", number(rate))
+                }
+                _ => format!("{what}{}/s", number(rate)),
+            });
+        };
+        rate("", self.per_second, "");
+        rate(&format!("{} ", self.limit.as_deref().unwrap_or_default()), self.limit_per_second, "limit_");
+        let others = self.figures.iter().filter(|(name, _)| !told.contains(name));
+        figures.extend(others.map(|(name, value)| format!("{name} {}", number(*value))));
+        if !figures.is_empty() {
+            let _ = writeln!(lines, "{:<26} {}", "", figures.join(", "));
         }
-        figures.extend(self.figures.iter().map(|(name, value)| format!("{name} {}", number(*value))));
-        let _ = writeln!(lines, "{:<26} {}", "", figures.join(", "));
         lines
     }
 

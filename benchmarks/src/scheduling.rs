@@ -42,7 +42,7 @@ pub(crate) fn run(case: &str, rounds: u32) -> Result<Outcome> {
         ensure!(records?.len() == TOPOLOGIES as usize, "a plan has no records");
         times.iter_mut().zip([first_ms, again_ms, moved_ms, records_ms]).for_each(|(times, ms)| times.push(ms));
     }
-    let [first, again, moved, records] = times.map(|times| median(times));
+    let [first, again, moved, records] = times.map(median);
     let figures = figures([
         ("workers", f64::from(TOPOLOGIES * u32::from(WORKERS))),
         ("executors", f64::from(TOPOLOGIES * EXECUTORS)),
