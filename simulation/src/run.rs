@@ -3,7 +3,7 @@
 //! Not here: which faults (`faults`), what must hold (`oracle`). Invariants: a run is of one thread, and depends on its configuration alone; it
 //! ends, whatever happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use nimbus::{Engine, NimbusConfig, Parts};
 use supervisor::{Supervisor, SupervisorConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use worker_api::ids::Port;
+use worker_api::ids::{Port, TopologyId};
 
 use crate::checks::{Check, Checks};
 use crate::faults::{Faults, Tally};
@@ -299,13 +299,22 @@ impl Cluster {
             };
             settled.running.insert(id, running);
         }
+        let is_finished = |id: &&TopologyId| {
+            let record = values.get(paths::topology(id).as_str());
+            let record = record.and_then(|record| serde_json::from_slice::<Topology>(record).ok());
+            record.is_some_and(|record| record.status.is_finished())
+        };
+        // A worker of these that has ended stays so, and the others are not connected with it.
+        let finished: BTreeSet<TopologyId> = settled.running.keys().filter(is_finished).cloned().collect();
         for machine in &self.machines {
             let id = machine.supervisor_id();
             for holder in machine.workers().into_values() {
                 let living = settled.processes.entry(id.clone()).or_default();
                 living.insert((holder.topology.clone(), holder.worker, holder.life));
                 let Some(running) = settled.running.get_mut(&holder.topology) else { continue };
-                if let Some(report) = holder.report().filter(|_| holder.is_ready()) {
+                if let Some(report) =
+                    holder.report().filter(|_| holder.is_ready() || finished.contains(&holder.topology))
+                {
                     running.pending += holder.pending();
                     running.queued += report.executors.iter().map(|executor| executor.inbox.tuples).sum::<u64>();
                     running.workers.insert(holder.worker, (holder.life, Some(Box::new(report))));
@@ -320,13 +329,8 @@ impl Cluster {
             settled.blobs.insert(id.clone(), nimbus.blobs("nimbus"));
             settled.daemons.extend(nimbus.daemon().map(|_| id));
         }
-        for (id, running) in &mut settled.running {
-            let record = values.get(paths::topology(id).as_str());
-            let record = record.and_then(|record| serde_json::from_slice::<Topology>(record).ok());
-            if record.is_some_and(|record| record.status.is_finished()) {
-                // A worker of it that has ended stays so.
-                running.workers_wanted = running.workers.len();
-            }
+        for (_, running) in settled.running.iter_mut().filter(|(id, _)| finished.contains(*id)) {
+            running.workers_wanted = running.workers.len();
         }
         settled
     }
