@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use baseline::cases::Text;
 use baseline::measure::{Handled, Measurement};
 use seam::Seam;
@@ -63,6 +63,8 @@ impl Words {
     pub(crate) const USUAL: Words = Words { dynamic: false, workers: 1, parallelism: 2, times: 1, setting: None };
 }
 
+/// How long a run may take that should take seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Tasks that get everything.
 const ALL_TASKS: usize = 16;
 
@@ -234,7 +236,20 @@ impl Runtimes {
     pub(crate) fn run(&self, topology: Topology, workers: u16) -> Result<(Summary, Vec<WorkerReport>)> {
         self.data.block_on(async {
             let cluster = self.cluster(topology, workers).await?.start().await?;
-            cluster.ended().await?;
+            // One that stands still says where, instead of holding up all cases.
+            if let Ok(ended) = tokio::time::timeout(PATIENCE, cluster.ended()).await {
+                ended?;
+            } else {
+                let executors = cluster.reports().into_iter().flat_map(|report| report.executors);
+                let executors = executors.map(|it| {
+                    let (waiting, counts) = (it.inbox, it.counts);
+                    format!(
+                        "{} {:?}: {:?}, {} tuples wait, {} executed, {} pending, {} held",
+                        it.component, it.tasks, it.doing, waiting.tuples, counts.executed, counts.pending, counts.held
+                    )
+                });
+                bail!("it has not ended within {PATIENCE:?}:\n{}", executors.collect::<Vec<_>>().join("\n"));
+            }
             let ended = (cluster.summary(), cluster.reports());
             cluster.stop(Duration::ZERO).await;
             Ok(ended)
