@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
-use crate::measure::{Latency, Measurement};
-use crate::{chain, hop, ledger, microsecond, tcp, word_count};
+use crate::measure::{Handled, Measurement};
+use crate::metronome::Offer;
+use crate::{chain, hop, ledger, microsecond, tcp, timely, word_count};
 
 /// One of the runtime's jobs, done by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +37,22 @@ pub enum Case {
     Microsecond,
 }
 
+/// A text whose words are counted. It lives as long as the process, since timely's threads ask for that.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    /// Where it lies.
+    pub file: &'static Path,
+    /// The same in memory, for timely.
+    pub content: &'static str,
+    /// Times that it is read in one run.
+    pub passes: usize,
+}
+
 /// What a case is run with.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Load {
-    /// The text whose words are counted. It lives as long as the process, since timely's threads ask for that.
-    pub text: Option<&'static str>,
+    /// The text whose words are counted.
+    pub text: Option<Text>,
     /// Tuples, where it is not the text that says how many; else each case has a number that takes a fraction of a
     /// second.
     pub tuples: Option<u64>,
@@ -54,10 +67,7 @@ pub enum Error {
          and name it by `--text FILE`"
     )]
     NoText(Case),
-    /// The peer is not built in.
-    #[error("the case `{0}` needs timely, which is not built in; build with `--features timely`")]
-    NotBuiltIn(Case),
-    /// The operating system gave no runtime or no connection.
+    /// The operating system gave no runtime, no connection or no text.
     #[error("the case `{case}` met an error of the operating system")]
     System {
         /// The case.
@@ -66,7 +76,6 @@ pub enum Error {
         source: io::Error,
     },
     /// The peer failed.
-    #[cfg(feature = "timely")]
     #[error(transparent)]
     Timely(#[from] crate::timely::Error),
 }
@@ -112,15 +121,10 @@ impl Case {
         matches!(self, Case::Loop | Case::Threads | Case::Timely1 | Case::Timely2)
     }
 
-    /// Whether this build can run the case.
-    pub fn is_built_in(self) -> bool {
-        cfg!(feature = "timely") || !matches!(self, Case::Timely1 | Case::Timely2)
-    }
-
     /// Runs the case once. It must not be called from inside a tokio runtime.
     ///
     /// # Errors
-    /// If the text is missing, the case is not built in, or the operating system gives no thread or connection.
+    /// If the text is missing, or the operating system gives no thread or connection.
     pub fn run(self, load: &Load) -> Result<Measurement, Error> {
         let tuples = |usual| load.tuples.unwrap_or(usual);
         let text = || load.text.ok_or(Error::NoText(self));
@@ -129,21 +133,18 @@ impl Case {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(system)?;
         match self {
             Case::Loop => {
-                let text = text()?;
-                Measurement::of(|| Ok(word_count::one_loop(text).total()))
+                let Text { file, passes, .. } = text()?;
+                Measurement::of(|| Ok(word_count::one_loop(file, passes).map_err(system)?.handled()))
             }
             Case::Threads => {
-                let text = text()?;
-                Measurement::of(|| Ok(word_count::two_threads(text).total()))
+                let Text { file, passes, .. } = text()?;
+                Measurement::of(|| Ok(word_count::two_threads(file, passes).map_err(system)?.handled()))
             }
-            #[cfg(feature = "timely")]
             Case::Timely1 | Case::Timely2 => {
-                let text = text()?;
+                let Text { content, passes, .. } = text()?;
                 let workers = if self == Case::Timely1 { 1 } else { 2 };
-                Measurement::of(|| Ok(crate::timely::word_count(text, workers)?))
+                Measurement::of(|| Ok(timely::word_count(content, passes, workers)?))
             }
-            #[cfg(not(feature = "timely"))]
-            Case::Timely1 | Case::Timely2 => Err(Error::NotBuiltIn(self)),
             Case::Hop => Measurement::of(|| Ok(runtime.block_on(hop::unacked(tuples(200_000_000))))),
             Case::HopAcked => Measurement::of(|| Ok(runtime.block_on(ledger::one_hop(tuples(50_000_000))))),
             Case::ThreeHopsAcked => Measurement::of(|| Ok(runtime.block_on(ledger::three_hops(tuples(30_000_000))))),
@@ -151,10 +152,11 @@ impl Case {
             Case::Microsecond => Measurement::of(|| Ok(microsecond::two_threads(tuples(500_000)))),
             Case::Chain => {
                 let mut latency = None;
+                let offer = Offer::new(chain::PER_SECOND, tuples(2_000));
                 let run = Measurement::of(|| {
-                    let times = runtime.block_on(chain::latencies(tuples(2_000)));
-                    latency = Some(Latency::of(&times));
-                    Ok::<u64, Error>(times.len())
+                    let times = runtime.block_on(chain::times(offer.clone(), 0));
+                    latency = Some(times.latencies().0);
+                    Ok::<_, Error>(Handled { tuples: times.since_due.len(), checksum: 0 })
                 })?;
                 Ok(Measurement { latency, ..run })
             }
@@ -179,6 +181,7 @@ impl FromStr for Case {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn names_round_trip() {
@@ -190,14 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn every_case_that_is_built_in_runs() {
-        let load = Load { text: Some("the cow jumped\nover the moon\n"), tuples: Some(20) };
-        for case in Case::ALL.into_iter().filter(|case| case.is_built_in()) {
-            let expected = if case.needs_text() { 6 * word_count::PASSES as u64 } else { 20 };
-            let run = case.run(&load).unwrap();
-            assert_eq!(run.tuples, expected, "{case}");
-            assert_eq!(run.latency.is_some(), case == Case::Chain, "{case}");
+    fn every_case_runs() {
+        let content = "the cow jumped\nover the moon\n";
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        let text = Text { file: Box::leak(file.path().into()), content, passes: 3 };
+        let load = Load { text: Some(text), tuples: Some(20) };
+        let mut counted = Vec::new();
+        for case in Case::ALL {
+            let Handled { tuples, checksum } = case.run(&load).unwrap().handled;
+            assert_eq!(tuples, if case.needs_text() { 18 } else { 20 }, "{case}");
+            if case.needs_text() {
+                counted.push(checksum);
+            }
         }
+        counted.dedup();
+        assert_eq!(counted.len(), 1, "{counted:?}");
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! A bare chain of tokio tasks at a low rate: how long a tuple takes from a source through three more tasks.
 //!
-//! Not here: batches, and the way back to the source. Invariant: a tuple's time begins when it is sent, not when its
-//! tick was due, so the timer's own lateness is not in it.
+//! Not here: batches, and the way back to the source. Invariant: a tuple's time is read in the last task.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::hop::BATCHES_IN_FLIGHT;
-use crate::measure::now;
+use crate::measure::{Latency, now};
+use crate::metronome::Offer;
 
 /// Tasks behind the source.
 pub const HOPS: usize = 3;
 
-/// Between two tuples: 1,000 a second.
-pub const INTERVAL: Duration = Duration::from_millis(1);
+/// Tuples a second.
+pub const PER_SECOND: f64 = 1000.0;
 
 /// Longest time that is told from longer ones.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -23,39 +24,65 @@ const LONGEST_NS: u64 = 60_000_000_000;
 /// Digits of a latency that are exact.
 const DIGITS: u8 = 3;
 
-/// Sends `tuples` tuples, one each millisecond; returns their times in nanoseconds, read in the last task.
-pub async fn latencies(tuples: u64) -> Histogram<u64> {
-    let (sender, first) = mpsc::channel::<Instant>(BATCHES_IN_FLIGHT);
+/// How long tuples took.
+#[derive(Debug)]
+pub struct Times {
+    /// Since they were due.
+    pub since_due: Histogram<u64>,
+    /// Since the source had them.
+    pub since_sent: Histogram<u64>,
+}
+
+impl Times {
+    /// The quantiles of both: since due, and since sent.
+    pub fn latencies(&self) -> (Latency, Latency) {
+        (Latency::of(&self.since_due), Latency::of(&self.since_sent))
+    }
+}
+
+/// Nanoseconds up to a minute; a longer time counts as that.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("the bounds rise and the digits are within 0 to 5")
+}
+
+type Tuple = (u64, Instant);
+
+/// Sends what is offered; tuples before `first` are not in the times.
+pub async fn times(offer: Arc<Offer>, first: u64) -> Times {
+    let (sender, receiver) = mpsc::channel::<Tuple>(BATCHES_IN_FLIGHT);
+    let (more, source_offer) = (Arc::new(Notify::new()), offer.clone());
+    let due = more.clone();
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        for _ in 0..tuples {
-            ticks.tick().await;
-            if sender.send(now()).await.is_err() {
+        for next in 0..source_offer.tuples() {
+            while next >= source_offer.due() {
+                due.notified().await;
+            }
+            if sender.send((next, now())).await.is_err() {
                 return;
             }
         }
     });
-    let mut last = (1..HOPS).fold(first, |input, _| passing_on(input));
+    let mut last = (1..HOPS).fold(receiver, |input, _| passing_on(input));
+    let seen = offer.clone();
     let sink = tokio::spawn(async move {
-        let mut times = histogram();
-        while let Some(sent) = last.recv().await {
-            times.saturating_record(sent.elapsed().as_nanos() as u64);
+        let mut times = Times { since_due: histogram(), since_sent: histogram() };
+        while let Some((tuple, sent)) = last.recv().await {
+            if tuple >= first {
+                times.since_due.saturating_record(seen.overdue(tuple).as_nanos() as u64);
+                times.since_sent.saturating_record(sent.elapsed().as_nanos() as u64);
+            }
         }
         times
     });
+    offer.begin(move || more.notify_one());
     sink.await.expect("the sink neither panics nor is aborted")
 }
 
-/// Times up to [`LONGEST_NS`]; a longer one counts as that.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("the bounds rise and the digits are within 0 to 5")
-}
-
-fn passing_on(mut input: mpsc::Receiver<Instant>) -> mpsc::Receiver<Instant> {
+fn passing_on(mut input: mpsc::Receiver<Tuple>) -> mpsc::Receiver<Tuple> {
     let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
     tokio::spawn(async move {
-        while let Some(sent) = input.recv().await {
-            if sender.send(sent).await.is_err() {
+        while let Some(tuple) = input.recv().await {
+            if sender.send(tuple).await.is_err() {
                 return;
             }
         }
@@ -67,10 +94,12 @@ fn passing_on(mut input: mpsc::Receiver<Instant>) -> mpsc::Receiver<Instant> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn every_tuple_has_its_time() {
-        let times = latencies(50).await;
-        assert_eq!(times.len(), 50);
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_tuple_has_its_times() {
+        let times = times(Offer::new(10_000.0, 50), 5).await;
+        assert_eq!((times.since_due.len(), times.since_sent.len()), (45, 45));
+        let (since_due, since_sent) = times.latencies();
+        assert!(since_due.p50_us >= since_sent.p50_us, "{since_due:?} {since_sent:?}");
     }
 
     #[test]

@@ -4,14 +4,16 @@
 
 use tokio::sync::mpsc;
 
+use crate::measure::Handled;
+
 /// Tuples handed over at once.
 pub const BATCH: usize = 256;
 
 /// Batches that a queue between two tasks holds.
 pub const BATCHES_IN_FLIGHT: usize = 64;
 
-/// Hands `tuples` numbers from a source to a sink, and returns how many the sink got.
-pub async fn unacked(tuples: u64) -> u64 {
+/// Hands `tuples` numbers from a source to a sink, and returns what the sink got.
+pub async fn unacked(tuples: u64) -> Handled {
     let (sender, mut receiver) = mpsc::channel::<Vec<u64>>(BATCHES_IN_FLIGHT);
     tokio::spawn(async move {
         let mut next = 0;
@@ -29,12 +31,12 @@ pub async fn unacked(tuples: u64) -> u64 {
         }
     });
     let sink = tokio::spawn(async move {
-        let mut received = 0;
+        let mut received = Handled::default();
         while let Some(batch) = receiver.recv().await {
             for tuple in &batch {
-                std::hint::black_box(*tuple);
+                received.checksum = received.checksum.wrapping_add(std::hint::black_box(*tuple));
             }
-            received += batch.len() as u64;
+            received.tuples += batch.len() as u64;
         }
         received
     });
@@ -48,7 +50,7 @@ mod tests {
     #[tokio::test]
     async fn every_tuple_arrives() {
         for tuples in [0, 1, 256, 1000] {
-            assert_eq!(unacked(tuples).await, tuples);
+            assert_eq!(unacked(tuples).await, Handled { tuples, checksum: (0..tuples).sum() });
         }
     }
 }

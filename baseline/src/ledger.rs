@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::hop::{BATCH, BATCHES_IN_FLIGHT};
-use crate::measure::now;
+use crate::measure::{Handled, now};
 use crate::split_mix::SplitMix;
 
 /// Tuples that may be pending over one hop, each with a slot of the ledger.
@@ -31,20 +32,25 @@ struct Tuple {
 
 type Words = Arc<[AtomicU64]>;
 
-/// A source and a sink, `tuples` times; returns how many the source saw acknowledged.
-pub async fn one_hop(tuples: u64) -> u64 {
+/// A source and a sink, `tuples` times; returns how many the source saw acknowledged, and what the sink got.
+pub async fn one_hop(tuples: u64) -> Handled {
     let words = words(PENDING);
     let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
-    let done = sink(receiver, words.clone());
-    source(tuples, words, sender, done).await
+    let (done, sum) = sink(receiver, words.clone());
+    handled(source(tuples, words, sender, done).await, sum).await
 }
 
-/// A source, two bolts that pass each tuple on, and a sink; returns how many the source saw acknowledged.
-pub async fn three_hops(tuples: u64) -> u64 {
+/// A source, two bolts that pass each tuple on, and a sink; returns how many the source saw acknowledged, and
+/// what the sink got.
+pub async fn three_hops(tuples: u64) -> Handled {
     let words = words(PENDING_OVER_THREE_HOPS);
     let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
-    let done = sink(passing_on(passing_on(receiver)), words.clone());
-    source(tuples, words, sender, done).await
+    let (done, sum) = sink(passing_on(passing_on(receiver)), words.clone());
+    handled(source(tuples, words, sender, done).await, sum).await
+}
+
+async fn handled(tuples: u64, sum: JoinHandle<u64>) -> Handled {
+    Handled { tuples, checksum: sum.await.expect("the sink neither panics nor is aborted") }
 }
 
 fn words(pending: usize) -> Words {
@@ -69,25 +75,27 @@ fn passing_on(mut input: mpsc::Receiver<Vec<Tuple>>) -> mpsc::Receiver<Vec<Tuple
     receiver
 }
 
-/// Acknowledges what comes in; the slots that are done come out.
-fn sink(mut input: mpsc::Receiver<Vec<Tuple>>, words: Words) -> mpsc::Receiver<Vec<u32>> {
+/// Acknowledges what comes in; the slots that are done come out, and in the end the sum of the values.
+fn sink(mut input: mpsc::Receiver<Vec<Tuple>>, words: Words) -> (mpsc::Receiver<Vec<u32>>, JoinHandle<u64>) {
     // A batch that is done has a slot at least, so this many never fill the queue and the sink never waits here.
     let (sender, receiver) = mpsc::channel(words.len());
-    tokio::spawn(async move {
+    let sum = tokio::spawn(async move {
+        let mut sum = 0_u64;
         while let Some(batch) = input.recv().await {
             let mut done = Vec::with_capacity(batch.len());
             for Tuple { value, edge, slot } in batch {
-                std::hint::black_box(value);
+                sum = sum.wrapping_add(std::hint::black_box(value));
                 if words[slot as usize].fetch_xor(edge, Ordering::AcqRel) == edge {
                     done.push(slot);
                 }
             }
             if sender.send(done).await.is_err() {
-                return;
+                break;
             }
         }
+        sum
     });
-    receiver
+    (receiver, sum)
 }
 
 /// What the source keeps for a pending tuple besides its word.
@@ -156,14 +164,14 @@ mod tests {
     #[tokio::test]
     async fn every_tuple_is_acknowledged_over_one_hop() {
         for tuples in [0, 1, 256, 3 * PENDING as u64 + 5] {
-            assert_eq!(one_hop(tuples).await, tuples);
+            assert_eq!(one_hop(tuples).await, Handled { tuples, checksum: (0..tuples).sum() });
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_tuple_is_acknowledged_over_three_hops() {
         for tuples in [0, 1, 256, 2 * PENDING_OVER_THREE_HOPS as u64 + 5] {
-            assert_eq!(three_hops(tuples).await, tuples);
+            assert_eq!(three_hops(tuples).await, Handled { tuples, checksum: (0..tuples).sum() });
         }
     }
 
@@ -173,7 +181,7 @@ mod tests {
         words[0].store(7, Ordering::Release);
         words[1].store(9, Ordering::Release);
         let (sender, receiver) = mpsc::channel(1);
-        let mut done = sink(receiver, words);
+        let (mut done, _) = sink(receiver, words);
         let batch = vec![Tuple { value: 0, edge: 8, slot: 0 }, Tuple { value: 0, edge: 9, slot: 1 }];
         assert!(sender.send(batch).await.is_ok());
         assert_eq!(done.recv().await, Some(vec![1]));

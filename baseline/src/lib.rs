@@ -14,9 +14,10 @@ pub mod hop;
 pub mod ledger;
 pub mod made_text;
 pub mod measure;
+pub mod metronome;
 pub mod microsecond;
+pub mod probe;
 pub mod split_mix;
 pub mod tcp;
-#[cfg(feature = "timely")]
 pub mod timely;
 pub mod word_count;

@@ -6,14 +6,17 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use baseline::cases::{Case, Load};
+use baseline::cases::{Case, Load, Text};
 use baseline::made_text;
 use baseline::measure::Summary;
 use clap::{Parser, Subcommand};
+
+/// Times that a text is read in one run, so that a run lasts long enough to be measured.
+const PASSES: usize = 5;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -70,7 +73,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let text = match &arguments.text {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| format!("reading the text {}", path.display()))?;
-            Some(&*text.leak())
+            let file: &'static Path = Box::leak(path.clone().into_boxed_path());
+            Some(Text { file, content: text.leak(), passes: PASSES })
         }
         None => None,
     };
@@ -97,7 +101,7 @@ fn cases(names: &[String], with_text: bool) -> Result<Vec<Case>> {
         match name.as_str() {
             "all" => {
                 for case in Case::ALL {
-                    if case.is_built_in() && (with_text || !case.needs_text()) {
+                    if with_text || !case.needs_text() {
                         cases.push(case);
                     } else {
                         eprintln!("left out: {case}");

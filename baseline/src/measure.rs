@@ -7,11 +7,21 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+/// What a run handled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// Tuples: words, for the word counts.
+    pub tuples: u64,
+    /// Of what came out, in any order: so that the same work can be told from less. The sum of the numbers, or that of a
+    /// word count.
+    pub checksum: u64,
+}
+
 /// One run of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
-    /// Tuples handled: words, for the word counts.
-    pub tuples: u64,
+    /// What was handled.
+    pub handled: Handled,
     /// Time on the wall.
     pub wall: Duration,
     /// Time that all threads of this process computed.
@@ -27,41 +37,53 @@ pub struct Latency {
     pub p50_us: f64,
     /// 99 % of the tuples took at most this.
     pub p99_us: f64,
+    /// 99.9 % of the tuples took at most this.
+    pub p999_us: f64,
 }
 
 impl Latency {
     /// The quantiles of `nanoseconds`.
     pub fn of(nanoseconds: &Histogram<u64>) -> Self {
         let quantile = |at| nanoseconds.value_at_quantile(at) as f64 / 1000.0;
-        Latency { p50_us: quantile(0.5), p99_us: quantile(0.99) }
+        Latency { p50_us: quantile(0.5), p99_us: quantile(0.99), p999_us: quantile(0.999) }
     }
 }
 
 impl Measurement {
-    /// Runs `work`, which tells how many tuples it handled.
+    /// Runs `work`, which tells what it handled.
     ///
     /// # Errors
     /// Those of `work`.
-    pub fn of<E>(work: impl FnOnce() -> Result<u64, E>) -> Result<Self, E> {
+    pub fn of<E>(work: impl FnOnce() -> Result<Handled, E>) -> Result<Self, E> {
         let (wall, cpu) = (now(), cpu_time());
-        let tuples = work()?;
-        Ok(Measurement { tuples, wall: wall.elapsed(), cpu: cpu_time() - cpu, latency: None })
+        let handled = work()?;
+        Ok(Measurement { handled, wall: wall.elapsed(), cpu: cpu_time() - cpu, latency: None })
     }
 
     /// Tuples a second of wall time.
     pub fn per_second(&self) -> f64 {
-        self.tuples as f64 / self.wall.as_secs_f64()
+        self.handled.tuples as f64 / self.wall.as_secs_f64()
     }
 }
 
+/// The time.
 #[expect(clippy::disallowed_methods, reason = "measuring is what this crate is for")]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
 /// The CPU time of this process since it began.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+pub fn cpu_time() -> Duration {
+    cpu_clock(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// The CPU time of the calling thread since it began.
+pub fn thread_cpu_time() -> Duration {
+    cpu_clock(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn cpu_clock(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
@@ -96,7 +118,7 @@ impl Summary {
         let median = by_rate[(by_rate.len() - 1) / 2];
         Some(Summary {
             case: case.to_owned(),
-            tuples: median.tuples,
+            tuples: median.handled.tuples,
             seconds: thousandths(median.wall.as_secs_f64()),
             per_second: median.per_second().round(),
             cpu_seconds: thousandths(median.cpu.as_secs_f64()),
@@ -117,8 +139,9 @@ mod tests {
     use super::*;
 
     fn round(tuples: u64, milliseconds: u64) -> Measurement {
+        let handled = Handled { tuples, checksum: 0 };
         let cpu = Duration::from_millis(3 * milliseconds);
-        Measurement { tuples, wall: Duration::from_millis(milliseconds), cpu, latency: None }
+        Measurement { handled, wall: Duration::from_millis(milliseconds), cpu, latency: None }
     }
 
     #[test]
@@ -150,13 +173,15 @@ mod tests {
 
     #[test]
     fn the_tuples_are_those_of_the_work() {
-        assert_eq!(Measurement::of(|| Ok::<_, ()>(7)).unwrap().tuples, 7);
+        let handled = Handled { tuples: 7, checksum: 9 };
+        assert_eq!(Measurement::of(|| Ok::<_, ()>(handled)).unwrap().handled, handled);
         assert_eq!(Measurement::of(|| Err("broken")), Err("broken"));
     }
 
     #[test]
     fn work_takes_cpu_time() {
-        let busy = Measurement::of(|| Ok::<_, ()>((0..20_000).map(crate::microsecond::work).fold(0, |a, b| a ^ b) | 1));
+        let work = || (0..20_000).map(crate::microsecond::work).fold(0, |a, b| a ^ b);
+        let busy = Measurement::of(|| Ok::<_, ()>(Handled { tuples: 20_000, checksum: work() }));
         assert!(busy.unwrap().cpu > Duration::ZERO);
     }
 }

@@ -6,6 +6,7 @@
 use crossbeam_channel::bounded;
 
 use crate::hop::{BATCH, BATCHES_IN_FLIGHT};
+use crate::measure::Handled;
 
 /// Rounds of mixing, each of which waits for the one before: some 2 ns on a machine of these years.
 const ROUNDS: u32 = 460;
@@ -17,8 +18,8 @@ pub fn work(value: u64) -> u64 {
 }
 
 /// A thread works on each of `tuples` tuples, and hands them in batches to a second thread, which works on them again.
-/// Returns how many came out.
-pub fn two_threads(tuples: u64) -> u64 {
+/// Returns what came out.
+pub fn two_threads(tuples: u64) -> Handled {
     let (sender, receiver) = bounded::<Vec<u64>>(BATCHES_IN_FLIGHT);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -33,11 +34,11 @@ pub fn two_threads(tuples: u64) -> u64 {
                 }
             }
         });
-        let mut worked = 0;
+        let mut worked = Handled::default();
         for batch in receiver {
-            worked += batch.len() as u64;
+            worked.tuples += batch.len() as u64;
             for tuple in batch {
-                std::hint::black_box(work(tuple));
+                worked.checksum = worked.checksum.wrapping_add(work(tuple));
             }
         }
         worked
@@ -50,9 +51,10 @@ mod tests {
 
     #[test]
     fn every_tuple_is_worked_on() {
-        assert_eq!(two_threads(1000), 1000);
-        assert_eq!(two_threads(512), 512);
-        assert_eq!(two_threads(0), 0);
+        for tuples in [1000, 512, 0] {
+            let checksum = (0..tuples).fold(0_u64, |sum, tuple| sum.wrapping_add(work(work(tuple))));
+            assert_eq!(two_threads(tuples), Handled { tuples, checksum });
+        }
     }
 
     #[test]

@@ -8,16 +8,18 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::measure::Handled;
+
 /// Bytes of a tuple.
 pub const TUPLE: usize = 64;
 
 const FRAME: usize = TUPLE * 1024;
 
-/// Sends `tuples` tuples to a peer on the same machine, and returns how many it got.
+/// Sends `tuples` tuples to a peer on the same machine, and returns what it got.
 ///
 /// # Errors
 /// If there is no loopback port, or the connection breaks.
-pub async fn frames(tuples: u64) -> io::Result<u64> {
+pub async fn frames(tuples: u64) -> io::Result<Handled> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let sender = tokio::spawn(async move { send(tuples, TcpStream::connect(address).await?).await });
@@ -41,9 +43,9 @@ async fn send(tuples: u64, mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn receive(mut stream: TcpStream) -> io::Result<u64> {
+async fn receive(mut stream: TcpStream) -> io::Result<Handled> {
     let mut buffer = vec![0; FRAME];
-    let (mut filled, mut received) = (0, 0);
+    let (mut filled, mut received) = (0, Handled::default());
     loop {
         let read = stream.read(&mut buffer[filled..]).await?;
         if read == 0 {
@@ -52,9 +54,11 @@ async fn receive(mut stream: TcpStream) -> io::Result<u64> {
         filled += read;
         let (tuples, rest) = buffer[..filled].as_chunks::<TUPLE>();
         for tuple in tuples {
-            std::hint::black_box(*tuple);
+            let tuple = std::hint::black_box(*tuple);
+            let [value, ..] = tuple.as_chunks().0 else { continue };
+            received.checksum = received.checksum.wrapping_add(u64::from_le_bytes(*value));
         }
-        received += tuples.len() as u64;
+        received.tuples += tuples.len() as u64;
         let (whole, begun) = (filled - rest.len(), rest.len());
         buffer.copy_within(whole..filled, 0);
         filled = begun;
@@ -68,7 +72,7 @@ mod tests {
     #[tokio::test]
     async fn every_tuple_arrives() {
         for tuples in [0, 1, 1024, 5000] {
-            assert_eq!(frames(tuples).await.unwrap(), tuples);
+            assert_eq!(frames(tuples).await.unwrap(), Handled { tuples, checksum: (0..tuples).sum() });
         }
     }
 }

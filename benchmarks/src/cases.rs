@@ -1,297 +1,323 @@
-//! The cases: a topology, its limit, and what their rounds come to.
+//! The cases that compare two runs of the same work, in turn: the runtime's, and that of a hand-written program or of
+//! another topology.
 //!
-//! Not here: what is measured (`topologies`, `baseline`). Invariant: rounds of the two are run in turn, so that a machine
-//! that changes its speed changes it for both.
+//! Not here: how long single tuples take (`offered`), what is measured from outside (`start`). Invariant: a round runs both
+//! sides one after the other, and each round in the other order, so that a machine that changes its speed changes it for
+//! both.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use anyhow::{Result, ensure};
+use baseline::cases::{Case as Limit, Load, Text};
+use baseline::measure::{Handled, Measurement};
+use baseline::probe;
 
-use anyhow::{Result, bail};
-use baseline::cases::{Case as Limit, Load};
-use baseline::measure::Measurement;
-use baseline::word_count::PASSES;
-use seam::Seam;
-use serde::Serialize;
-use storm::local_cluster::{LocalCluster, Summary};
-use storm::prelude::*;
-use storm::topology::BuildError;
-use worker::transfer::network::Connector;
-use worker::transfer::tcp::Tcp;
-use worker_api::ids::WorkerIndex;
+use crate::outcome::{Bound, Check, Outcome, figures, median};
+use crate::shape::{Ran, Shape, Words};
+use crate::start::Executables;
+use crate::topologies::PAYLOAD_BYTES;
 
-use crate::scheduling;
-use crate::topologies::{Count, Identity, Lines, Null, Numbers, Paced, Split, Word};
-
-/// A measured case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Case {
-    HopUnacked,
-    HopAcked,
-    ThreeHopsAcked,
-    WordCount,
-    WordCountTwoWorkers,
-    HopTwoWorkers,
-    LowRate,
+/// A topology and what it is compared with.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    against: Vec<Against>,
 }
 
-/// What a case came to: rates in tuples a second, words for the word counts; medians of the rounds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
-    pub(crate) case: String,
-    pub(crate) per_second: f64,
-    pub(crate) limit_per_second: f64,
-    /// Of the two medians; for latencies, how many times the limit's median the runtime's is.
-    pub(crate) ratio: f64,
-    /// The hand-written program.
-    pub(crate) limit: String,
-    pub(crate) rounds: u32,
-    pub(crate) cpu_seconds: f64,
-    pub(crate) limit_cpu_seconds: f64,
-    pub(crate) least_per_second: f64,
-    pub(crate) most_per_second: f64,
-    pub(crate) limit_least_per_second: f64,
-    pub(crate) limit_most_per_second: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) latency: Option<LatencyOutcome>,
+/// What a topology is compared with.
+struct Against {
+    /// What is put behind the case's name, if there are several.
+    suffix: &'static str,
+    other: Other,
+    compare: Compare,
+    goal: f64,
 }
 
-/// Latencies in microseconds, medians of the rounds.
-#[derive(Debug, Serialize)]
-pub(crate) struct LatencyOutcome {
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) limit_p50_us: f64,
-    pub(crate) limit_p99_us: f64,
-    pub(crate) core_percent: f64,
+#[derive(Clone, Copy)]
+enum Other {
+    Baseline(Limit, u64),
+    Topology(&'static str, Shape),
 }
 
-/// One round of the runtime.
-struct Round {
-    tuples: u64,
-    wall: Duration,
-    cpu: Duration,
-    p50_us: f64,
-    p99_us: f64,
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compare {
+    /// Tuples a second, times the other's: at least the goal.
+    Rate,
+    /// CPU time for a tuple, times the other's: at most the goal.
+    CpuForTuple,
+    /// CPU time for a tuple and hop, times the other's: at most the goal.
+    CpuForHop,
 }
 
-/// Tuples that a round of the low-rate case takes: some seconds.
-const LOW_RATE_TUPLES: u64 = 3_000;
+/// What all cases are run with.
+pub(crate) struct Bench {
+    pub(crate) text: Option<Text>,
+    /// What comes out of the text.
+    pub(crate) words: Option<Handled>,
+    /// Whether it only has to be shown that all works.
+    pub(crate) short: bool,
+    /// Whether overload lasts for two minutes.
+    pub(crate) long: bool,
+    pub(crate) executables: Option<Executables>,
+}
 
-impl Case {
-    pub(crate) const ALL: [Case; 7] = [
-        Case::HopUnacked,
-        Case::HopAcked,
-        Case::ThreeHopsAcked,
-        Case::WordCount,
-        Case::WordCountTwoWorkers,
-        Case::HopTwoWorkers,
-        Case::LowRate,
-    ];
+impl Bench {
+    /// How long a case takes that usually takes so many seconds.
+    pub(crate) fn seconds(&self, usual: f64) -> f64 {
+        if self.short { usual / 20.0 } else { usual }
+    }
+}
 
-    pub(crate) fn name(self) -> &'static str {
+/// The rounds of a case so far.
+pub(crate) struct Rounds<'a> {
+    case: &'a Case,
+    ours: Vec<Ran>,
+    /// By what it is compared with.
+    others: Vec<Vec<Measurement>>,
+    probes_ns: Vec<f64>,
+}
+
+fn against(limit: Limit, tuples: u64, goal: f64) -> Vec<Against> {
+    vec![Against { suffix: "", other: Other::Baseline(limit, tuples), compare: Compare::Rate, goal }]
+}
+
+/// The cases, with so many tuples that a round takes a second or so, divided by `divisor`.
+pub(crate) fn all(divisor: u64) -> Vec<Case> {
+    let few = |tuples: u64| (tuples / divisor).max(1_000);
+    let hops = |hops, tracked, tuples| Shape::Hops { hops, tracked, tuples: few(tuples) };
+    let words = Words::USUAL;
+    let threads = |goal| against(Limit::Threads, 0, goal);
+    let case = |name, shape, against| Case { name, shape, against };
+    let topology =
+        |name, shape, compare, goal| Against { suffix: "", other: Other::Topology(name, shape), compare, goal };
+    let usual = || Other::Topology("word-count", Shape::Words(words));
+    // More of everything costs no more for each word; the margin is for what a round differs from the next.
+    let grown = |name, parallelism, times| Case {
+        name,
+        shape: Shape::Words(Words { parallelism, times, ..words }),
+        against: vec![Against { suffix: "", other: usual(), compare: Compare::CpuForTuple, goal: 1.25 }],
+    };
+    // By default within a tenth of what any setting by hand reaches.
+    let setting = |name, key, value| Case {
+        name,
+        shape: Shape::Words(words),
+        against: vec![Against {
+            suffix: "",
+            other: Other::Topology(name, Shape::Words(Words { setting: Some((key, value)), ..words })),
+            compare: Compare::Rate,
+            goal: 0.9,
+        }],
+    };
+    let (pending, buffer) = ("topology.max.spout.pending", "topology.executor.receive.buffer.size");
+    vec![
+        case("hop-unacked", hops(1, false, 200_000_000), against(Limit::Hop, few(200_000_000), 0.5)),
+        case("hop-acked", hops(1, true, 50_000_000), against(Limit::HopAcked, few(50_000_000), 0.5)),
+        case("three-hops-acked", hops(3, true, 30_000_000), against(Limit::ThreeHopsAcked, few(30_000_000), 0.5)),
+        case(
+            "word-count",
+            Shape::Words(words),
+            vec![
+                Against { suffix: "", other: Other::Baseline(Limit::Threads, 0), compare: Compare::Rate, goal: 0.8 },
+                Against {
+                    suffix: "-timely",
+                    other: Other::Baseline(Limit::Timely2, 0),
+                    compare: Compare::Rate,
+                    goal: 1.0,
+                },
+            ],
+        ),
+        case("word-count-values", Shape::Words(Words { dynamic: true, ..words }), threads(0.45)),
+        case("word-count-two-workers", Shape::Words(Words { workers: 2, ..words }), threads(0.35)),
+        case(
+            "hop-two-workers",
+            Shape::Crossing { tuples: few(20_000_000) },
+            against(Limit::Tcp, few(20_000_000), 0.35),
+        ),
+        case(
+            "two-bolts",
+            Shape::Work { microseconds: &[1, 1], tuples: few(500_000) },
+            vec![topology("one-bolt", Shape::Work { microseconds: &[2], tuples: few(500_000) }, Compare::Rate, 1.8)],
+        ),
+        case(
+            "wide",
+            Shape::Wide { executors: 500, tuples: few(30_000_000) },
+            vec![topology("5x5", Shape::Wide { executors: 5, tuples: few(30_000_000) }, Compare::Rate, 0.5)],
+        ),
+        case(
+            "deep",
+            hops(50, true, 2_000_000),
+            vec![topology("three-hops-acked", hops(3, true, 30_000_000), Compare::CpuForHop, 4.0 / 3.0)],
+        ),
+        case("all-grouping", Shape::All { workers: 1, tuples: few(1_000_000) }, Vec::new()),
+        case("all-grouping-two-workers", Shape::All { workers: 2, tuples: few(500_000) }, Vec::new()),
+        grown("scaling-4x-executors", 8, 1),
+        grown("scaling-16x-executors", 32, 1),
+        grown("scaling-10x-text", 2, 10),
+        setting("setting-pending-1024", pending, 1_024),
+        setting("setting-pending-8192", pending, 8_192),
+        setting("setting-pending-65536", pending, 65_536),
+        setting("setting-buffer-1024", buffer, 1_024),
+        setting("setting-buffer-16384", buffer, 16_384),
+    ]
+}
+
+impl Other {
+    fn name(self) -> &'static str {
         match self {
-            Case::HopUnacked => "hop-unacked",
-            Case::HopAcked => "hop-acked",
-            Case::ThreeHopsAcked => "three-hops-acked",
-            Case::WordCount => "word-count-acked",
-            Case::WordCountTwoWorkers => "word-count-two-workers",
-            Case::HopTwoWorkers => "hop-two-workers",
-            Case::LowRate => "low-rate-latency",
+            Other::Baseline(limit, _) => limit.name(),
+            Other::Topology(name, _) => name,
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Case> {
-        match Case::ALL.into_iter().find(|case| case.name() == name) {
-            Some(case) => Ok(case),
-            None => bail!(
-                "there is no case `{name}`; the cases are {}, {}",
-                Case::ALL.map(Case::name).join(", "),
-                scheduling::NAME
-            ),
-        }
-    }
-
-    pub(crate) fn needs_text(self) -> bool {
-        self.limit().needs_text()
-    }
-
-    /// The hand-written program of the same shape.
-    fn limit(self) -> Limit {
+    fn hops(self) -> u64 {
         match self {
-            Case::HopUnacked => Limit::Hop,
-            Case::HopAcked => Limit::HopAcked,
-            Case::ThreeHopsAcked => Limit::ThreeHopsAcked,
-            Case::WordCount | Case::WordCountTwoWorkers => Limit::Threads,
-            Case::HopTwoWorkers => Limit::Tcp,
-            Case::LowRate => Limit::Chain,
+            Other::Baseline(..) => 1,
+            Other::Topology(_, shape) => shape.hops(),
         }
     }
 
-    fn workers(self) -> u16 {
+    fn run(self, bench: &Bench) -> Result<Measurement> {
         match self {
-            Case::WordCountTwoWorkers | Case::HopTwoWorkers => 2,
-            _ => 1,
+            Other::Baseline(limit, tuples) => Ok(limit.run(&Load { text: bench.text, tuples: Some(tuples) })?),
+            Other::Topology(_, shape) => Ok(shape.run(bench.text, bench.words)?.measurement),
         }
     }
+}
 
-    /// Runs the rounds.
-    pub(crate) fn run(self, rounds: u32, load: &Load) -> Result<Outcome> {
-        let (mut ours, mut limits) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            ours.push(self.round(load)?);
-            let tuples = (self == Case::LowRate).then_some(LOW_RATE_TUPLES);
-            limits.push(self.limit().run(&Load { tuples, ..*load })?);
+impl<'a> Rounds<'a> {
+    /// No rounds yet.
+    pub(crate) fn of(case: &'a Case) -> Self {
+        let others = case.against.iter().map(|_| Vec::new()).collect();
+        Rounds { case, ours: Vec::new(), others, probes_ns: Vec::new() }
+    }
+
+    /// The case's.
+    pub(crate) fn name(&self) -> &'static str {
+        self.case.name
+    }
+
+    /// Runs one more.
+    ///
+    /// # Errors
+    /// If a side cannot run, or the two do not give the same.
+    pub(crate) fn run(&mut self, bench: &Bench) -> Result<()> {
+        self.probes_ns.push(probe::round_trip_ns());
+        let ours_first = self.ours.len().is_multiple_of(2);
+        if ours_first {
+            self.run_ours(bench)?;
         }
-        let rate = |round: &Round| round.tuples as f64 / round.wall.as_secs_f64();
-        let (per_second, limit_per_second) =
-            (median(ours.iter().map(rate)), median(limits.iter().map(Measurement::per_second)));
-        let latency = (self == Case::LowRate).then(|| {
-            let limit = |quantile: fn(&baseline::measure::Latency) -> f64| {
-                median(limits.iter().filter_map(|limit| limit.latency.as_ref()).map(quantile))
+        for (against, others) in self.case.against.iter().zip(&mut self.others) {
+            others.push(against.other.run(bench)?);
+        }
+        if !ours_first {
+            self.run_ours(bench)?;
+        }
+        let Some(ours) = self.ours.last().map(|ran| ran.measurement.handled) else { return Ok(()) };
+        for other in self.others.iter().filter_map(|others| others.last()).map(|other| other.handled) {
+            ensure!(
+                other.tuples != ours.tuples || other.checksum == ours.checksum || self.splits_differently(),
+                "{}: {ours:?} came out, and {other:?} of what it is compared with",
+                self.case.name
+            );
+        }
+        Ok(())
+    }
+
+    /// As many tuples over other numbers of spouts are other numbers; what each must be is checked where it runs.
+    fn splits_differently(&self) -> bool {
+        matches!(self.case.shape, Shape::Wide { .. })
+    }
+
+    fn run_ours(&mut self, bench: &Bench) -> Result<()> {
+        self.ours.push(self.case.shape.run(bench.text, bench.words)?);
+        Ok(())
+    }
+
+    /// What they come to.
+    pub(crate) fn outcomes(&self) -> Vec<Outcome> {
+        let (name, rounds) = (self.case.name, self.ours.len() as u32);
+        if self.others.is_empty() {
+            let mut outcome = Outcome::new(name, rounds, self.sharing(), figures([]));
+            self.complete(&mut outcome);
+            return vec![outcome];
+        }
+        let outcome = |(against, others): (&Against, &Vec<Measurement>)| {
+            let hops = self.case.shape.hops();
+            let pairs = self.ours.iter().zip(others);
+            let pairs: Vec<f64> = pairs.map(|(ours, other)| against.ratio(hops, &ours.measurement, other)).collect();
+            let (what, bound) = match against.compare {
+                Compare::Rate => ("rate, × that of", Bound::AtLeast),
+                Compare::CpuForTuple => ("CPU for a tuple, × that of", Bound::AtMost),
+                Compare::CpuForHop => ("CPU for a hop, × that of", Bound::AtMost),
             };
-            LatencyOutcome {
-                p50_us: median(ours.iter().map(|round| round.p50_us)),
-                p99_us: median(ours.iter().map(|round| round.p99_us)),
-                limit_p50_us: limit(|latency| latency.p50_us),
-                limit_p99_us: limit(|latency| latency.p99_us),
-                core_percent: median(
-                    ours.iter().map(|round| 100.0 * round.cpu.as_secs_f64() / round.wall.as_secs_f64()),
-                ),
-            }
+            let limit = against.other.name();
+            let check = Check::new(format!("{what} {limit}"), median(pairs.iter().copied()), bound, against.goal);
+            let case = format!("{name}{}", against.suffix);
+            let mut outcome = Outcome::new(&case, rounds, vec![check], figures([]));
+            self.complete(&mut outcome);
+            outcome.limit = Some(limit.to_owned());
+            outcome.limit_per_second = Some(median(others.iter().map(Measurement::per_second)).round());
+            let (least, most) = extremes(others.iter().map(Measurement::per_second));
+            let (least_ratio, most_ratio) = extremes(pairs.iter().copied());
+            outcome.figures.extend(figures([
+                ("limit_least_per_second", least.round()),
+                ("limit_most_per_second", most.round()),
+                ("least_ratio", least_ratio),
+                ("most_ratio", most_ratio),
+                ("limit_cpu_seconds_per_million", median(others.iter().map(cpu_seconds_per_million))),
+            ]));
+            outcome
+        };
+        self.case.against.iter().zip(&self.others).map(outcome).collect()
+    }
+
+    /// Adds what is known of our side.
+    fn complete(&self, outcome: &mut Outcome) {
+        let ours = || self.ours.iter().map(|ran| &ran.measurement);
+        outcome.per_second = Some(median(ours().map(Measurement::per_second)).round());
+        let (least, most) = extremes(ours().map(Measurement::per_second));
+        let (fast, slow) = extremes(self.probes_ns.iter().copied());
+        outcome.figures.extend(figures([
+            ("least_per_second", least.round()),
+            ("most_per_second", most.round()),
+            ("cpu_seconds_per_million", median(ours().map(cpu_seconds_per_million))),
+            ("probe_least_ns", fast.round()),
+            ("probe_most_ns", slow.round()),
+        ]));
+    }
+
+    /// Whether a payload that goes to all tasks is shared by them: at the same place in its own worker, and once on the
+    /// wire to another.
+    fn sharing(&self) -> Vec<Check> {
+        let Shape::All { workers, tuples } = self.case.shape else { return Vec::new() };
+        if workers == 1 {
+            let copies = self.ours.iter().map(|ran| ran.copied as f64 / tuples as f64);
+            return vec![Check::new("copies of a payload", median(copies), Bound::AtMost, 0.0)];
+        }
+        let payloads = self.ours.iter().map(|ran| {
+            let links = ran.reports.iter().flat_map(|report| report.links.values());
+            let bytes: u64 = links.map(|link| link.bytes_sent).sum();
+            bytes as f64 / PAYLOAD_BYTES as f64 / tuples as f64
         });
-        let ratio =
-            latency.as_ref().map_or(per_second / limit_per_second, |latency| latency.p50_us / latency.limit_p50_us);
-        Ok(Outcome {
-            case: self.name().to_owned(),
-            per_second,
-            limit_per_second,
-            ratio,
-            limit: self.limit().name().to_owned(),
-            rounds,
-            cpu_seconds: median(ours.iter().map(|round| round.cpu.as_secs_f64())),
-            limit_cpu_seconds: median(limits.iter().map(|limit| limit.cpu.as_secs_f64())),
-            least_per_second: ours.iter().map(rate).fold(f64::INFINITY, f64::min),
-            most_per_second: ours.iter().map(rate).fold(0.0, f64::max),
-            limit_least_per_second: limits.iter().map(Measurement::per_second).fold(f64::INFINITY, f64::min),
-            limit_most_per_second: limits.iter().map(Measurement::per_second).fold(0.0, f64::max),
-            latency,
-        })
+        // The rest is for other fields, acks and frames.
+        vec![Check::new("payloads on the wire for a tuple", median(payloads), Bound::AtMost, 1.25)]
     }
+}
 
-    /// One round: from the start of the cluster to the end of its input.
-    fn round(self, load: &Load) -> Result<Round> {
-        let text = load.text.unwrap_or_default();
-        let topology = self.topology(text)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let control = control.block_on(async { Seam::system() });
-        let mut summary = None;
-        let run = Measurement::of(|| {
-            let ended = runtime.block_on(self.run_to_its_end(topology, control))?;
-            let counted = ended.executed.get(self.counted()).copied().unwrap_or(0);
-            summary = Some(ended);
-            anyhow::Ok(counted)
-        })?;
-        let Some(summary) = summary else { bail!("case {} did not run", self.name()) };
-        if summary.failed > 0 {
-            bail!("case {}: {} roots failed, none should", self.name(), summary.failed);
-        }
-        let quantile = |at| summary.complete.quantile_us(at) as f64;
-        Ok(Round { tuples: run.tuples, wall: run.wall, cpu: run.cpu, p50_us: quantile(0.5), p99_us: quantile(0.99) })
-    }
-
-    async fn run_to_its_end(self, topology: Topology, control: Seam) -> Result<Summary> {
-        let mut builder = LocalCluster::builder(topology).workers(self.workers()).control(control);
-        if self.workers() > 1 {
-            let ends = connected(self.workers()).await?;
-            builder = builder.connectors(move |worker| ends[usize::from(worker.0)].clone());
-        }
-        let cluster = builder.start().await?;
-        cluster.ended().await?;
-        let summary = cluster.summary();
-        cluster.stop(Duration::ZERO).await;
-        Ok(summary)
-    }
-
-    /// The component whose executed tuples are the case's.
-    fn counted(self) -> &'static str {
-        match self {
-            Case::WordCount | Case::WordCountTwoWorkers => "count",
-            _ => "null",
+impl Against {
+    fn ratio(&self, our_hops: u64, ours: &Measurement, other: &Measurement) -> f64 {
+        let cpu = |run: &Measurement| run.cpu.as_secs_f64() / run.handled.tuples as f64;
+        match self.compare {
+            Compare::Rate => ours.per_second() / other.per_second(),
+            Compare::CpuForTuple => cpu(ours) / cpu(other),
+            Compare::CpuForHop => cpu(ours) / our_hops as f64 / (cpu(other) / self.other.hops() as f64),
         }
     }
-
-    fn topology(self, text: &'static str) -> Result<Topology, BuildError> {
-        let mut topology = Topology::builder(self.name());
-        match self {
-            Case::HopUnacked => hops(&mut topology, 200_000_000, false, 1),
-            Case::HopAcked => hops(&mut topology, 50_000_000, true, 1),
-            Case::ThreeHopsAcked => hops(&mut topology, 30_000_000, true, 3),
-            Case::HopTwoWorkers => crossing(&mut topology, 20_000_000),
-            Case::WordCount | Case::WordCountTwoWorkers => word_count(&mut topology, text),
-            Case::LowRate => {
-                let numbers = topology.spout("numbers", || Paced::new(Duration::from_millis(1), LOW_RATE_TUPLES)).add();
-                chain(&mut topology, numbers, 3);
-            }
-        }
-        topology.build()
-    }
 }
 
-fn hops(topology: &mut TopologyBuilder, tuples: u64, tracked: bool, hops: usize) {
-    let numbers = topology.spout("numbers", move || Numbers { next: 0, end: tuples, tracked }).add();
-    chain(topology, numbers, hops);
+fn cpu_seconds_per_million(run: &Measurement) -> f64 {
+    run.cpu.as_secs_f64() / run.handled.tuples as f64 * 1e6
 }
 
-/// So many hops behind the numbers: bolts that pass on, and a last one that takes.
-fn chain(topology: &mut TopologyBuilder, mut numbers: Stream<crate::topologies::Number>, hops: usize) {
-    for hop in 1..hops {
-        numbers = topology.bolt(&format!("id-{hop}"), || Identity).shuffle(&numbers).add();
-    }
-    topology.bolt("null", || Null).shuffle(&numbers).add();
-}
-
-/// One hop from the first worker to the second: executors are placed in turn, by name.
-fn crossing(topology: &mut TopologyBuilder, tuples: u64) {
-    use crate::topologies::{Cells, NullCell};
-    let cells = topology.spout("cells", move || Cells { next: 0, end: tuples }).add();
-    topology.bolt("null", || NullCell).shuffle(&cells).add();
-}
-
-fn word_count(topology: &mut TopologyBuilder, text: &'static str) {
-    let lines = topology.spout("lines", move || Lines::new(text, PASSES)).add();
-    let words = topology.bolt("split", || Split).parallelism(2).shuffle(&lines).add();
-    topology.bolt("count", Count::default).parallelism(2).fields(&words, Word::WORD).add();
-}
-
-/// A loopback address for each worker, all of which know the others'.
-async fn connected(workers: u16) -> Result<Vec<Arc<dyn Connector>>> {
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut ends = Vec::new();
-    for _ in 0..workers {
-        ends.push(Arc::new(Tcp::bind(loopback).await?));
-    }
-    for end in &ends {
-        for (worker, peer) in ends.iter().enumerate() {
-            end.set_peer(WorkerIndex(worker as u16), peer.local_addr()?.to_string());
-        }
-    }
-    Ok(ends.into_iter().map(|end| end as Arc<dyn Connector>).collect())
-}
-
-/// The middle value; the lower of two.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// For spouts that keep a rate, and for what is timed as a whole.
-pub(crate) fn now() -> Instant {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an open-loop source follows the wall clock, and measuring is what this crate is for"
-    )]
-    Instant::now()
+fn extremes(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, 0.0), |(least, most), value| (f64::min(least, value), f64::max(most, value)))
 }

@@ -6,15 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
+use baseline::measure::now;
 use nimbus::scheduling::{Component, Machine, Round, TopologyDetails, schedule};
-use serde::Serialize;
 use storm::ids::TaskId;
 use worker_api::ids::{Port, SupervisorId, TopologyId};
 
-use crate::cases::{median, now};
-
-/// The case.
-pub(crate) const NAME: &str = "scheduling";
+use crate::outcome::{Outcome, figures, median};
 
 const MACHINES: u32 = 1_000;
 const DEAD_MACHINES: u32 = 50;
@@ -23,26 +20,8 @@ const TOPOLOGIES: u32 = 100;
 const WORKERS: u16 = 100;
 const EXECUTORS: u32 = 1_000;
 
-/// Medians of the rounds, in milliseconds.
-#[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
-    case: &'static str,
-    rounds: u32,
-    workers: u32,
-    executors: u32,
-    machines: u32,
-    /// The first plans of all topologies.
-    pub(crate) first_plans_ms: f64,
-    /// A round in which nothing has changed.
-    pub(crate) unchanged_ms: f64,
-    /// A round in which one machine in twenty is dead.
-    pub(crate) dead_machines_ms: f64,
-    /// The records of all plans.
-    pub(crate) records_ms: f64,
-}
-
 /// Runs the rounds.
-pub(crate) fn run(rounds: u32) -> Result<Outcome> {
+pub(crate) fn run(case: &str, rounds: u32) -> Result<Outcome> {
     let (machines, submitted) = cluster()?;
     let alive: BTreeMap<SupervisorId, Machine> =
         machines.iter().skip(DEAD_MACHINES as usize).map(|(id, machine)| (id.clone(), machine.clone())).collect();
@@ -63,18 +42,17 @@ pub(crate) fn run(rounds: u32) -> Result<Outcome> {
         ensure!(records?.len() == TOPOLOGIES as usize, "a plan has no records");
         times.iter_mut().zip([first_ms, again_ms, moved_ms, records_ms]).for_each(|(times, ms)| times.push(ms));
     }
-    let [first, again, moved, records] = times.map(|times| median(times.into_iter()));
-    Ok(Outcome {
-        case: NAME,
-        rounds,
-        workers: TOPOLOGIES * u32::from(WORKERS),
-        executors: TOPOLOGIES * EXECUTORS,
-        machines: MACHINES,
-        first_plans_ms: first,
-        unchanged_ms: again,
-        dead_machines_ms: moved,
-        records_ms: records,
-    })
+    let [first, again, moved, records] = times.map(median);
+    let figures = figures([
+        ("workers", f64::from(TOPOLOGIES * u32::from(WORKERS))),
+        ("executors", f64::from(TOPOLOGIES * EXECUTORS)),
+        ("machines", f64::from(MACHINES)),
+        ("first_plans_ms", first),
+        ("unchanged_ms", again),
+        ("dead_machines_ms", moved),
+        ("records_ms", records),
+    ]);
+    Ok(Outcome::new(case, rounds, Vec::new(), figures))
 }
 
 /// What a step gives, and how many milliseconds it took.

@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use daemon::configuration::{Configuration, Flags, Surroundings};
 use daemon::settings::{Settings, host_name};
 use nimbus_api::client::Client;
+use nimbus_api::submission;
 
 use crate::exit::{Exit, Refusal, TABLE};
 use crate::output::say;
@@ -160,6 +161,14 @@ pub(crate) fn read(flags: &Flags) -> Result<Configuration, Refusal> {
 /// If it makes no sense.
 pub(crate) fn client(configuration: &Configuration) -> Result<Client, Refusal> {
     Ok(Client::new(Settings::of(configuration, &host_name())?.nimbuses))
+}
+
+/// Checks the wait of a kill or a rebalance before anybody is asked.
+///
+/// # Errors
+/// If it is longer than Nimbus takes.
+pub(crate) fn check_wait(wait_secs: Option<u64>) -> Result<(), Refusal> {
+    submission::check_wait(wait_secs).map_err(|why| Refusal::new(Exit::Usage, format!("`-w`: {why}")))
 }
 
 /// Runs a question or two on a runtime of their own.

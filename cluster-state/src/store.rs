@@ -123,7 +123,11 @@ pub struct Session {
 
 /// A store. One conformance suite holds for all of them.
 pub trait Store: Send + Sync + 'static {
-    /// The value at a path, if there is one. Sees every transaction of this store object that was answered before.
+    /// The value at a path, if there is one.
+    ///
+    /// It may be as it was some time ago, before others wrote. But it sees every transaction of this store object that was
+    /// answered before, and all that was there when one was refused; and it never goes back behind what this store object has
+    /// read or watched. Who must not miss what another did before, or what a life before this one has read, writes first.
     ///
     /// # Errors
     /// [`StoreError::Away`], [`StoreError::Refused`].

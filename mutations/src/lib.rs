@@ -23,7 +23,8 @@ pub enum Mutation {
     DoubleXor,
     /// A fail for another worker's ledger is dropped.
     LostFail,
-    /// A grant of permits is an increment instead of a total: one that comes twice counts twice, one that is lost is lost.
+    /// A grant of permits is an increment instead of a total: one that comes twice counts twice, and one that is lost is
+    /// lost. On a link nothing is lost but what a later grant replaces while it waits to be written.
     GrantAsIncrement,
     /// Acks wait for credit as data does.
     AckWaitsForCredit,

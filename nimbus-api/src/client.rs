@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use worker_api::answer::Answer;
 use worker_api::ids::{BlobHash, SupervisorId};
 use worker_api::report::Report;
@@ -36,7 +36,8 @@ use crate::topology::{Topology, TopologySummary};
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long a reply may take to begin while somebody else can be asked: a process that was stopped takes connections, and is silent.
 const SILENT: Duration = Duration::from_secs(5);
-/// How long the reply of the last one that can be asked may take to begin, and each piece of a long one to come.
+/// How long the reply of the only one that can be asked may take to begin, and each piece of a long one to come. Where several are
+/// asked, the last one gets what the others have left of it, and no less than [`SILENT`].
 const ANSWER: Duration = Duration::from_secs(30);
 /// How long the reply to a submission may take to begin: Nimbus may wait for copies of its blobs.
 pub const SUBMITTED: Duration = Duration::from_secs(600);
@@ -337,6 +338,7 @@ impl Client {
 
     /// Asks the seeds in turn, and whom they name as the leader, until one answers that does not send us on.
     async fn ask(&self, request: Request<Full<Bytes>>, ask: Ask) -> Result<(String, Response<Incoming>), ClientError> {
+        let began = Instant::now();
         let mut tried: Vec<(String, String)> = Vec::new();
         let mut refused = None;
         let mut missing = None;
@@ -350,8 +352,11 @@ impl Client {
             let is_last = !next.iter().any(|later| *later != address && is_new(later));
             let most = match ask {
                 Ask::Once => SUBMITTED,
-                // A piece of a blob may be long on its way.
-                _ if is_last || request.method() == Method::PUT => ANSWER,
+                // A piece of a blob may be long on its way. Where others refuse since they cannot reach the leader, it is waited
+                // for as they wait for it.
+                _ if is_last && refused.is_none() || request.method() == Method::PUT => {
+                    ANSWER.saturating_sub(began.elapsed()).max(SILENT)
+                }
                 _ => SILENT,
             };
             let sent = send(&address, request.clone(), most).await;
@@ -533,30 +538,34 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
-    use tokio::time::Instant;
 
     use super::*;
 
-    /// Takes connections, and answers each with this JSON, or never; tells of each one. Gives its address.
-    async fn seed(name: &'static str, answer: Option<&'static str>, asked: &mpsc::Sender<&'static str>) -> String {
+    /// Takes connections, and answers each with this status line and JSON, or never; tells of each one. Gives its address.
+    async fn seed(
+        name: &'static str,
+        answer: Option<(&'static str, String)>,
+        asked: &mpsc::Sender<&'static str>,
+    ) -> String {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let (address, asked) = (listener.local_addr().unwrap().to_string(), asked.clone());
         tokio::spawn(async move {
-            let mut silent = Vec::new();
+            let mut open = Vec::new();
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 asked.send(name).await.unwrap();
-                let Some(answer) = answer else {
-                    silent.push(stream);
+                let Some((head, answer)) = &answer else {
+                    open.push(stream);
                     continue;
                 };
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
                 }
-                let length = answer.len();
-                let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{answer}");
+                let reply = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
                 stream.write_all(reply.as_bytes()).await.unwrap();
+                // A body that nobody reads would reset a connection that is closed.
+                open.push(stream);
             }
         });
         address
@@ -570,7 +579,7 @@ mod tests {
     async fn a_seed_that_takes_connections_and_is_silent_is_waited_for_once() {
         let (asked, mut heard) = mpsc::channel(16);
         let stopped = seed("stopped", None, &asked).await;
-        let answers = seed("answers", Some(r#"{"asked": true}"#), &asked).await;
+        let answers = seed("answers", Some(("200 OK", r#"{"asked": true}"#.to_owned())), &asked).await;
         let client = Client::new(vec![stopped.clone(), answers]);
         let found = || async { client.clone().configuration().await.unwrap() };
         let began = Instant::now();
@@ -594,12 +603,47 @@ mod tests {
 
         // What it may have taken is not sent to another one.
         told_so_far(&mut heard);
-        let client = Client::new(vec![stopped, seed("other", Some("{}"), &asked).await]);
+        let client = Client::new(vec![stopped, seed("other", Some(("200 OK", "{}".to_owned())), &asked).await]);
         let request = request(Method::POST, "/v1/topologies", Bytes::new());
         match client.ask(request, Ask::Once).await {
             Err(ClientError::Refused(failure)) => assert_eq!(failure.kind, FailureKind::Unanswered),
             other => panic!("{other:?}"),
         }
         assert_eq!(told_so_far(&mut heard), ["stopped"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_leader_that_others_cannot_reach_does_not_cost_half_a_minute() {
+        let (asked, mut heard) = mpsc::channel(16);
+        let stopped = seed("stopped", None, &asked).await;
+        let refusal = Failure { kind: FailureKind::NotLeader, message: format!("{stopped} leads, and is silent") };
+        let refuses = || Some(("503 Service Unavailable", serde_json::to_string(&refusal).unwrap()));
+        let (one, other) = (seed("one", refuses(), &asked).await, seed("other", refuses(), &asked).await);
+        let began = Instant::now();
+        let client = Client::new(vec![one.clone(), other.clone(), stopped.clone()]);
+        let said = format!(
+            "no Nimbus could do it; asked were {one} ({stopped} leads, and is silent), {other} ({stopped} leads, and is \
+             silent), {stopped} (no answer within 5 s)"
+        );
+        match client.activate("t").await {
+            Err(ClientError::Refused(failure)) => {
+                assert_eq!(failure, Failure { kind: FailureKind::NotLeader, message: said });
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        assert_eq!(told_so_far(&mut heard), ["one", "other", "stopped"]);
+
+        // Nor do several that are silent take longer together than the only one.
+        let silent = [stopped, seed("second", None, &asked).await, seed("third", None, &asked).await];
+        let began = Instant::now();
+        match Client::new(silent.to_vec()).activate("t").await {
+            Err(ClientError::Unreachable(tried)) => {
+                let why = ["no answer within 5 s", "no answer within 5 s", "no answer within 20 s"].map(str::to_owned);
+                assert_eq!(tried, silent.into_iter().zip(why).collect::<Vec<_>>());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
     }
 }

@@ -22,6 +22,9 @@ pub struct Cluster {
     pub unreadable: Vec<String>,
     /// Whether the cluster state answers; if not, since when it does not is the sentence.
     pub cluster_state: Option<String>,
+    /// Whether the records have been read: if not, there may be machines and topologies although none are named.
+    #[serde(default)]
+    pub records_read: bool,
 }
 
 /// One Nimbus.
@@ -64,4 +67,7 @@ pub struct MachineSummary {
     pub dead: bool,
     /// Whether it is being emptied for maintenance.
     pub drained: bool,
+    /// Why it cannot be emptied now, in a sentence for each topology that stays there.
+    #[serde(default)]
+    pub waits: Vec<String>,
 }

@@ -47,17 +47,33 @@ pub fn name_is_taken(name: &TopologyName, by: &TopologyId, is_killed: bool) -> F
     ))
 }
 
+/// Longest wait of a kill or a rebalance, in seconds: seven days.
+pub const MOST_WAIT_SECS: u64 = 7 * 24 * 3600;
+
+/// Checks how long what is pending may take to finish, in seconds; `None` is the topology's message time-out.
+///
+/// # Errors
+/// In a sentence, if that is longer than [`MOST_WAIT_SECS`].
+pub fn check_wait(wait_secs: Option<u64>) -> Result<(), String> {
+    match wait_secs.filter(|secs| *secs > MOST_WAIT_SECS) {
+        None => Ok(()),
+        Some(secs) => {
+            Err(format!("a wait of {secs} s is longer than seven days: 0 to {MOST_WAIT_SECS} s are possible"))
+        }
+    }
+}
+
 /// `POST /v1/topologies/ID/kill`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kill {
-    /// How long it may drain, in seconds; `None` for the message time-out.
+    /// How long it may drain, in seconds, at most [`MOST_WAIT_SECS`]; `None` for the message time-out.
     pub wait_secs: Option<u64>,
 }
 
 /// `POST /v1/topologies/ID/rebalance`: what is not said stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rebalance {
-    /// How long it may drain, in seconds; `None` for the message time-out.
+    /// How long it may drain, in seconds, at most [`MOST_WAIT_SECS`]; `None` for the message time-out.
     pub wait_secs: Option<u64>,
     /// How many workers it shall have, 1 or more.
     pub workers: Option<u16>,
@@ -76,4 +92,20 @@ pub struct Blob {
     pub complete: bool,
     /// The topologies that use it, and what as: `executable`, `graph`, or the file's name.
     pub used_by: BTreeMap<TopologyId, Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_of_more_than_seven_days_is_refused() {
+        for wait in [None, Some(0), Some(604_800)] {
+            assert_eq!(check_wait(wait), Ok(()));
+        }
+        for (secs, told) in [(604_801, "604801"), (u64::MAX, "18446744073709551615")] {
+            let why = format!("a wait of {told} s is longer than seven days: 0 to 604800 s are possible");
+            assert_eq!(check_wait(Some(secs)), Err(why));
+        }
+    }
 }

@@ -41,6 +41,9 @@ pub struct TopologySummary {
     pub restarts: u64,
     /// What the scheduler has to say: "Fully Scheduled", "Waiting for 2 of 4 slots: no slot is free".
     pub scheduler: String,
+    /// What its user should know although nothing is wrong: more workers are asked for than it has executors.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Nimbuses that have its blobs.
     pub replication: u32,
     /// `topology.version`, free text.

@@ -6,8 +6,9 @@
 //! | `HASH.part` | an upload as far as it came; it goes on there, also after a restart |
 //!
 //! A complete blob stays while a topology uses it, or while an upload's pin holds: `upload_expiration` from its last piece, or
-//! until a submission names it. A part stays as long after its last piece. Which topologies use what is read from the
-//! records; until all of them were read nothing complete is deleted.
+//! until a submission names it. A part stays as long after its last piece. A file's date says once how old it is, and one in
+//! the future that it is new; from then on the clock counts that does not jump. Which topologies use what is read from
+//! the records; until all of them were read nothing complete is deleted.
 //!
 //! Not here: HTTP (`server`). Invariants: bytes that are served under a hash were compared with it in this process; an upload that does not fit its
 //! hash, or the disk, leaves nothing.
@@ -33,6 +34,7 @@ use tokio::time::timeout;
 use worker_api::ids::{BlobHash, TopologyId};
 
 use crate::NimbusError;
+use crate::clock::Clock;
 
 /// Longest blob in bytes.
 pub(crate) const BLOB_BYTES: u64 = 4 << 30;
@@ -52,6 +54,7 @@ pub(crate) type Uses = Vec<(BlobHash, String)>;
 pub(crate) struct Blobs {
     folder: PathBuf,
     expiration: Duration,
+    clock: Clock,
     seam: Seam,
     disk: Arc<dyn Disk>,
     kept: Mutex<Kept>,
@@ -71,14 +74,17 @@ struct Kept {
     uploads: BTreeMap<BlobHash, Arc<tokio::sync::Mutex<()>>>,
     /// Parts that were compared with their hash and did not fit, with the length that they had: they lack something yet.
     lacking: BTreeMap<BlobHash, u64>,
+    /// Parts as they were found when it was last looked for what has expired, and when they expire if they stay so, on
+    /// `clock`.
+    parts: BTreeMap<BlobHash, (Look, u64)>,
 }
 
 struct Complete {
     bytes: u64,
     /// Whether this process has compared it with its hash.
     verified: bool,
-    /// Kept until then, though nobody uses it.
-    pinned_until_ms: Option<EpochMs>,
+    /// Kept until then on `clock`, though nobody uses it.
+    pinned_until_ms: Option<u64>,
     /// How often it was pinned since it was last used by a topology: so many submissions may be about to name it.
     pins: u32,
 }
@@ -118,6 +124,7 @@ impl Blobs {
     pub(crate) async fn open(
         folder: PathBuf,
         expiration: Duration,
+        clock: Clock,
         seam: Seam,
         disk: Arc<dyn Disk>,
     ) -> Result<Blobs, NimbusError> {
@@ -135,10 +142,10 @@ impl Blobs {
             found.map_err(|error| NimbusError(format!("cannot use {} for blobs: {error}", folder.display())))?;
         let mut kept = Kept::default();
         for (look, hash) in found {
-            let pinned_until_ms = Some(look.modified_ms.saturating_add(expiration.as_millis() as u64));
+            let pinned_until_ms = Some(expires_ms(&clock, expiration, look.modified_ms));
             kept.complete.insert(hash, Complete { bytes: look.bytes, verified: false, pinned_until_ms, pins: 1 });
         }
-        Ok(Blobs { folder, expiration, seam, disk, kept: Mutex::new(kept), going_on: Mutex::default() })
+        Ok(Blobs { folder, expiration, clock, seam, disk, kept: Mutex::new(kept), going_on: Mutex::default() })
     }
 
     /// How much of a blob is there. Who asks means to submit it: what is there is pinned anew. A part that turns out to be
@@ -437,12 +444,7 @@ impl Blobs {
 
     /// The submission that reserved these is stored: their pins have served.
     pub(crate) fn unpin(&self, uses: &Uses) {
-        let mut kept = self.kept();
-        for (hash, _) in uses {
-            if let Some(complete) = kept.complete.get_mut(hash) {
-                (complete.pinned_until_ms, complete.pins) = (None, 0);
-            }
-        }
+        self.kept().unpin(uses);
     }
 
     /// A submission that named these was refused: each has one pin less, and what no other pin holds, and nobody uses, is
@@ -456,16 +458,15 @@ impl Blobs {
 
     /// All topologies that the records tell of, with what they use. `all_known` says whether every record was read.
     pub(crate) fn set_uses(&self, topologies: &[(TopologyId, Uses)], all_known: bool) {
-        {
-            let mut kept = self.kept();
-            kept.used_by.clear();
-            kept.all_uses_known = all_known;
-            for (id, uses) in topologies {
-                kept.add_uses(id, uses);
+        let mut kept = self.kept();
+        let before = std::mem::take(&mut kept.used_by);
+        kept.all_uses_known = all_known;
+        for (id, uses) in topologies {
+            kept.add_uses(id, uses);
+            // Pins of blobs that it was known to use are of others, who are about to submit them.
+            if !uses.iter().any(|(hash, _)| before.get(hash).is_some_and(|users| users.contains_key(id))) {
+                kept.unpin(uses);
             }
-        }
-        for (_, uses) in topologies {
-            self.unpin(uses);
         }
     }
 
@@ -486,10 +487,21 @@ impl Blobs {
     /// Deletes what has expired: blobs that nobody uses, and parts that did not grow for long.
     pub(crate) async fn sweep(self: &Arc<Self>) {
         self.delete_unused().await;
-        let expired = self.seam.epoch_ms().saturating_sub(self.expiration.as_millis() as u64);
-        for (hash, found) in self.parts().await {
-            let busy = self.kept().uploads.contains_key(&hash);
-            if !busy && found.modified_ms < expired {
+        let found = self.parts().await;
+        let expired: Vec<BlobHash> = {
+            let (mut kept, now) = (self.kept(), self.clock.uptime_ms());
+            let before = std::mem::take(&mut kept.parts);
+            let parts = found.into_iter().map(|(hash, look)| {
+                let same = before.get(&hash).filter(|(seen, _)| *seen == look);
+                let new = || (look, expires_ms(&self.clock, self.expiration, look.modified_ms));
+                let part = same.copied().unwrap_or_else(new);
+                (hash, part)
+            });
+            kept.parts = parts.collect();
+            kept.parts.iter().filter(|(_, (_, expires))| *expires <= now).map(|(hash, _)| hash.clone()).collect()
+        };
+        for hash in expired {
+            if !self.kept().uploads.contains_key(&hash) {
                 tracing::info!("an upload of blob {hash} that did not go on is dropped");
                 self.remove(self.part(&hash)).await;
                 self.kept().lacking.remove(&hash);
@@ -544,9 +556,9 @@ impl Blobs {
         part_in(&self.folder, hash)
     }
 
-    /// When a pin of now ends.
-    fn pin_end_ms(&self) -> EpochMs {
-        self.seam.epoch_ms().saturating_add(self.expiration.as_millis() as u64)
+    /// When a pin of now ends, on `clock`.
+    fn pin_end_ms(&self) -> u64 {
+        self.clock.uptime_ms().saturating_add(self.expiration.as_millis() as u64)
     }
 
     async fn look(&self, path: PathBuf) -> io::Result<Look> {
@@ -634,14 +646,14 @@ impl Blobs {
     /// Deletes complete blobs that nobody uses, and no pin holds.
     async fn delete_unused(self: &Arc<Self>) {
         let unused: Vec<BlobHash> = {
-            let (kept, now) = (self.kept(), self.seam.epoch_ms());
+            let (kept, now) = (self.kept(), self.clock.uptime_ms());
             kept.complete.keys().filter(|hash| kept.is_unused(hash, now)).cloned().collect()
         };
         for hash in unused {
             let _alone = self.alone(&hash).await;
             {
                 // Somebody may need it by now.
-                let (mut kept, now) = (self.kept(), self.seam.epoch_ms());
+                let (mut kept, now) = (self.kept(), self.clock.uptime_ms());
                 if !kept.is_unused(&hash, now) {
                     continue;
                 }
@@ -653,6 +665,14 @@ impl Blobs {
 }
 
 impl Kept {
+    fn unpin(&mut self, uses: &Uses) {
+        for (hash, _) in uses {
+            if let Some(complete) = self.complete.get_mut(hash) {
+                (complete.pinned_until_ms, complete.pins) = (None, 0);
+            }
+        }
+    }
+
     fn drop_pin(&mut self, hash: &BlobHash) {
         if let Some(complete) = self.complete.get_mut(hash) {
             complete.pins = complete.pins.saturating_sub(1);
@@ -660,7 +680,7 @@ impl Kept {
         }
     }
 
-    fn is_unused(&self, hash: &BlobHash, now_ms: EpochMs) -> bool {
+    fn is_unused(&self, hash: &BlobHash, now_ms: u64) -> bool {
         let Some(complete) = self.complete.get(hash) else { return false };
         let is_pinned =
             complete.pinned_until_ms.is_some_and(|until| now_ms < until) && !mutations::on(Mutation::PinnedBlobDropped);
@@ -702,6 +722,85 @@ fn unreadable(hash: &BlobHash, error: &io::Error) -> Failure {
     FailureKind::Internal.with(format!("cannot read blob {hash}: {error}"))
 }
 
+/// When a file of this date expires, on the clock that does not jump.
+fn expires_ms(clock: &Clock, expiration: Duration, modified_ms: EpochMs) -> u64 {
+    let age_ms = clock.epoch_ms().saturating_sub(modified_ms);
+    clock.uptime_ms().saturating_add((expiration.as_millis() as u64).saturating_sub(age_ms))
+}
+
 fn part_in(folder: &Path, hash: &BlobHash) -> PathBuf {
     folder.join(format!("{hash}.part"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::task::{Context, Poll};
+
+    use seam::Gate;
+    use seam::disk::LocalDisk;
+
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    struct Open;
+
+    impl Gate for Open {
+        fn poll_pass(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pin_outlives_the_topology_that_uses_the_blob_also_when_records_are_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let seam = Seam::simulated(1, || HOUR_MS, Arc::new(Open));
+        let (clock, path) = (Clock::start(seam.clone()), folder.path().join("blobs"));
+        let blobs = Blobs::open(path, Duration::from_secs(60), clock, seam, Arc::new(LocalDisk)).await.unwrap();
+        let blobs = Arc::new(blobs);
+        let hash = blobs.keep(Bytes::from_static(b"ten bytes.")).await.unwrap();
+        let (id, other) = (TopologyId::new("t-1-1").unwrap(), TopologyId::new("t-2-1").unwrap());
+        let uses = vec![(hash.clone(), "executable".to_owned())];
+        blobs.set_uses(&[(id.clone(), uses.clone())], true);
+        // Who wants to submit it again when it is gone.
+        assert_eq!(blobs.pin(&hash).await, Some(Extent::Complete(10)));
+        blobs.set_uses(&[(id.clone(), uses.clone())], true);
+        blobs.release(&id).await;
+        assert_eq!(blobs.complete(&hash), Some(10));
+        // A submission that was stored, whatever was heard of it, has used its pin.
+        blobs.set_uses(&[(other.clone(), uses)], true);
+        blobs.release(&other).await;
+        assert_eq!(blobs.complete(&hash), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_neither_keeps_nor_drops_a_blob() {
+        let (folder, wall) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(1_000 * HOUR_MS)));
+        let now = Arc::clone(&wall);
+        let seam = Seam::simulated(1, move || now.load(Ordering::Relaxed), Arc::new(Open));
+        let (clock, path) = (Clock::start(seam.clone()), folder.path().join("blobs"));
+        let expiration = Duration::from_secs(60);
+        let blobs = Blobs::open(path.clone(), expiration, clock, seam, Arc::new(LocalDisk)).await.unwrap();
+        let blobs = Arc::new(blobs);
+        blobs.set_uses(&[], true);
+        let hash = blobs.keep(Bytes::from_static(b"ten bytes.")).await.unwrap();
+        let dated = |file: &str, ms: u64| {
+            let file = std::fs::File::options().append(true).create(true).open(path.join(file)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(ms)).unwrap();
+        };
+        let (part, other) = (format!("{}.part", BlobHash::of([1; 32])), format!("{}.part", BlobHash::of([2; 32])));
+        dated(&part, 1_000 * HOUR_MS);
+        // As if it had been written an hour from now.
+        dated(&other, 1_001 * HOUR_MS);
+        let left = async |wall_ms: u64, secs: u64| {
+            wall.store(wall_ms, Ordering::Relaxed);
+            tokio::time::advance(Duration::from_secs(secs)).await;
+            blobs.sweep().await;
+            LocalDisk.names(&path).unwrap().len()
+        };
+        assert_eq!(left(1_000 * HOUR_MS, 0).await, 3);
+        assert_eq!(left(1_001 * HOUR_MS, 59).await, 3, "{hash} was dropped as the clock was set ahead");
+        assert_eq!(left(999 * HOUR_MS, 1).await, 0, "kept, as the clock was set back");
+    }
 }

@@ -67,9 +67,9 @@ impl Engine {
     /// If its folder cannot be used.
     pub async fn start(parts: Parts) -> Result<Engine, NimbusError> {
         let Parts { config, id, store, seam, disk, peers } = parts;
-        let blobs = Blobs::open(config.folder.join("blobs"), config.upload_expiration, seam.clone(), disk).await?;
-        let blobs = Arc::new(blobs);
         let clock = Clock::start(seam.clone());
+        let (folder, expiration) = (config.folder.join("blobs"), config.upload_expiration);
+        let blobs = Arc::new(Blobs::open(folder, expiration, clock.clone(), seam.clone(), disk).await?);
         // What no other life of this Nimbus has.
         let life = BlobHash::of(seam.random_key());
         let board = Board::new(store, format!("{id}/{}", &life.as_str()[..16]));

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster_state::board::{Board, ReadError};
-use cluster_state::records::{Drained, NameTaken, Nimbus, RebalanceStep, Status, Submissions, Supervisor, Topology};
+use cluster_state::records::{
+    Drained, NameTaken, Nimbus, RebalanceStep, Rebalanced, Status, Submissions, Supervisor, Topology,
+};
 use cluster_state::store::{Path, StoreError};
 use cluster_state::{paths, plans};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -18,6 +20,7 @@ use worker_api::ids::{BlobHash, PlanVersion, SupervisorId, TopologyId, TopologyN
 use worker_api::plan::{Address, Placement, Plan, SlotPlan};
 
 use crate::blobs::{Blobs, Uses};
+use crate::lifecycle::merged;
 use crate::scheduling::{Component, PlannedWorker, TopologyPlan};
 use crate::submission::check_graph;
 
@@ -108,18 +111,26 @@ impl KnownTopology {
         (0..).map(WorkerIndex).zip(self.plan.iter().flat_map(|plan| &plan.plan.workers))
     }
 
-    /// How many workers it shall have, by its submission or a rebalance; without its graph, as many as it has.
-    pub(crate) fn workers_wanted(&self) -> u16 {
-        let planned = || self.plan.as_ref().map_or(0, |plan| plan.plan.workers.len() as u16);
-        let submitted = self.graph.as_ref().map_or_else(|_| planned(), |graph| graph.settings.workers);
-        self.record.rebalanced.workers.unwrap_or(submitted)
+    /// What rebalances have changed, and what one that drains will change.
+    pub(crate) fn asked(&self) -> Rebalanced {
+        match &self.record.status {
+            Status::Rebalancing { to, .. } => merged(&self.record.rebalanced, to),
+            _ => self.record.rebalanced.clone(),
+        }
     }
 
-    /// Its components with the executors that they shall have, by its submission or a rebalance.
-    pub(crate) fn components(&self) -> Vec<Component> {
+    /// How many workers it shall have, by its submission and what rebalances changed; without its graph, as many as it has.
+    pub(crate) fn workers_wanted(&self, rebalanced: &Rebalanced) -> u16 {
+        let planned = || self.plan.as_ref().map_or(0, |plan| plan.plan.workers.len() as u16);
+        let submitted = self.graph.as_ref().map_or_else(|_| planned(), |graph| graph.settings.workers);
+        rebalanced.workers.unwrap_or(submitted)
+    }
+
+    /// Its components with the executors that they shall have, by its submission and what rebalances changed.
+    pub(crate) fn components(&self, rebalanced: &Rebalanced) -> Vec<Component> {
         let Ok(graph) = &self.graph else { return Vec::new() };
         let component = |(named, component): (&ComponentGraph, &Component)| {
-            let executors = self.record.rebalanced.executors.get(&named.name).copied();
+            let executors = rebalanced.executors.get(&named.name).copied();
             Component { executors: executors.unwrap_or(component.executors), ..*component }
         };
         graph.graph.components.iter().zip(&graph.components).map(component).collect()

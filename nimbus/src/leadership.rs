@@ -25,6 +25,8 @@ pub(crate) enum Election {
 
 /// Says that this Nimbus is there, and leads if nobody else does. `held` is the token of the lead that it has already.
 ///
+/// Who has won has written the record of the lead: what it reads from then on is no older than the last write of any lead before.
+///
 /// # Errors
 /// If the cluster state does not answer, or the leader's record cannot be understood.
 pub(crate) async fn elect(

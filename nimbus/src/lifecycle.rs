@@ -87,7 +87,7 @@ pub fn next(topology: &Topology, holds: PlanVersion, event: &Event, now_ms: Epoc
     let status = |status: Status| Change::Store(Topology { status, ..topology.clone() });
     let inactive = |reason: String| status(Status::Inactive { reason });
     let refused = |why: String| Err(FailureKind::WrongState.with(why));
-    let name = &topology.name;
+    let killed = |what: &str| refused(format!("cannot {what} `{}`: it is being killed", topology.name));
     Ok(match (event, &topology.status) {
         (Event::Kill { .. }, Status::Killed { step: Removing, .. }) => Change::Nothing,
         (Event::Kill { wait_ms }, _) => {
@@ -99,12 +99,8 @@ pub fn next(topology: &Topology, holds: PlanVersion, event: &Event, now_ms: Epoc
         (Event::Activate, Status::Inactive { reason }) => return refused(ended("activate", topology, reason)),
         (Event::Deactivate, Status::Active) => inactive(DEACTIVATED.to_owned()),
         (Event::Deactivate, Status::Inactive { .. }) => Change::Nothing,
-        (Event::Activate, Status::Killed { .. }) => {
-            return refused(format!("cannot activate `{name}`: it is being killed"));
-        }
-        (Event::Deactivate, Status::Killed { .. }) => {
-            return refused(format!("cannot deactivate `{name}`: it is being killed"));
-        }
+        (Event::Activate, Status::Killed { .. }) => return killed("activate"),
+        (Event::Deactivate, Status::Killed { .. }) => return killed("deactivate"),
         (Event::Rebalance { wait_ms, to, by_itself }, Status::Active) => {
             status(draining(*wait_ms, now_ms, holds, to.clone(), None, by_itself.clone()))
         }
@@ -113,16 +109,16 @@ pub fn next(topology: &Topology, holds: PlanVersion, event: &Event, now_ms: Epoc
         }
         (Event::Rebalance { by_itself: Some(_), .. }, _) => Change::Nothing,
         (Event::Rebalance { .. }, Status::Inactive { reason }) => return refused(ended("rebalance", topology, reason)),
-        (Event::Rebalance { .. }, _) => return refused(format!("cannot rebalance `{name}`: it is being killed")),
+        (Event::Rebalance { .. }, _) => return killed("rebalance"),
         (Event::AllReady, Status::Active | Status::Inactive { .. }) if !topology.started => {
             Change::Store(Topology { started: true, ..topology.clone() })
         }
-        (Event::AllEnded, Status::Active) => inactive(Status::INPUT_FINISHED.to_owned()),
-        (Event::AllEnded, Status::Inactive { reason }) if reason == DEACTIVATED => {
+        (Event::AllEnded, Status::Active | Status::Inactive { .. }) if !has_ended(&topology.status) => {
             inactive(Status::INPUT_FINISHED.to_owned())
         }
-        (Event::Fatal(fatal), Status::Active) => inactive(fatal_reason(fatal)),
-        (Event::Fatal(fatal), Status::Inactive { reason }) if reason == DEACTIVATED => inactive(fatal_reason(fatal)),
+        (Event::Fatal(fatal), Status::Active | Status::Inactive { .. }) if !has_ended(&topology.status) => {
+            inactive(fatal_reason(fatal))
+        }
         (Event::Drained, Status::Killed { step: Draining, wait_ms, deadline_ms }) => {
             remove_plan(topology, *wait_ms, *deadline_ms)
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cluster_state::records::Rebalanced;
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::submission::Rebalance;
+use nimbus_api::submission::{Rebalance, check_wait};
 use topology_api::topology::Graph;
 use worker_api::ids::{NAME_BYTES, TopologyId, TopologyName};
 
@@ -27,6 +27,7 @@ pub(crate) fn check(
 ) -> Result<Rebalanced, Failure> {
     let refused = |kind: FailureKind, why: String| kind.with(format!("cannot rebalance `{name}`: {why}"));
     let bad = |why: String| refused(FailureKind::BadRequest, why);
+    check_wait(rebalance.wait_secs).map_err(bad)?;
     for (component, executors) in &rebalance.executors {
         let Some(found) = graph.components.iter().find(|found| found.name == *component) else {
             let shown: String = component.chars().take(NAME_BYTES).flat_map(char::escape_default).collect();
@@ -179,6 +180,9 @@ mod tests {
             );
             assert_eq!(refusal(&executors("count", count), &none, &limits), bad(&why));
         }
+        let wait = Rebalance { wait_secs: Some(604_801), ..Rebalance::default() };
+        let long = "a wait of 604801 s is longer than seven days: 0 to 604800 s are possible";
+        assert_eq!(refusal(&wait, &none, &limits), bad(long));
         let zero = "it cannot have 0 workers; 1 at least, or `storm deactivate`, if nothing shall be done";
         assert_eq!(refusal(&workers(0), &none, &limits), bad(zero));
         let many = "9 workers are more than nimbus.slots.perTopology allows, which is 8";

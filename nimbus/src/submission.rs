@@ -80,10 +80,16 @@ pub(crate) fn check<'a>(
             submission.name
         )));
     }
-    if executors < workers {
-        warnings.push(format!("it has {executors} executors, so {executors} of its {workers} workers are used"));
-    }
+    warnings.extend(idle_workers(workers, executors));
     Ok(Checked { settings, warnings })
+}
+
+/// A warning, if there are more workers than executors: the others are not started.
+pub(crate) fn idle_workers(workers: u32, executors: u32) -> Option<String> {
+    let one = if executors == 1 { "executor" } else { "executors" };
+    (executors < workers).then(|| {
+        format!("it has {executors} {one}, so {executors} of the {workers} workers that are asked for will be used")
+    })
 }
 
 /// Whether a machine can start its executable; a warning if none is there.

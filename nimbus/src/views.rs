@@ -18,6 +18,7 @@ use crate::lifecycle;
 use crate::liveness::MachineState;
 use crate::observed::Seen;
 use crate::process::Process;
+use crate::submission;
 
 /// What stands for a value that is not to be shown.
 const HIDDEN: &str = "*****";
@@ -64,6 +65,7 @@ impl Process {
             topologies,
             unreadable,
             cluster_state: self.why_away(),
+            records_read: self.known.is_some(),
         }
     }
 
@@ -135,7 +137,19 @@ impl Process {
                 && if self.leader().is_some() { record.is_some() } else { state == MachineState::Available },
             dead: self.leader().is_none() && state == MachineState::Dead,
             drained: drained.is_some(),
+            waits: if drained.is_some() { self.waits(id) } else { Vec::new() },
         }
+    }
+
+    /// Why a drained machine cannot be emptied now.
+    fn waits(&self, machine: &SupervisorId) -> Vec<String> {
+        let is_there =
+            |topology: &KnownTopology| topology.plan.as_ref().is_some_and(|it| it.machines.contains(machine));
+        let wait = |(id, why): (&TopologyId, &String)| {
+            let topology = self.known.as_ref()?.topologies.get(id).filter(|topology| is_there(topology))?;
+            Some(format!("{} {why}", topology.record.name))
+        };
+        self.stays.iter().filter_map(wait).collect()
     }
 
     /// A topology in a list.
@@ -168,9 +182,10 @@ impl Process {
             tasks,
             executors,
             workers,
-            workers_wanted: u32::from(topology.workers_wanted()),
+            workers_wanted: u32::from(topology.workers_wanted(&record.rebalanced)),
             restarts,
             scheduler: self.sentences.get(id).cloned().unwrap_or_default(),
+            warnings: idle_workers(topology).into_iter().collect(),
             replication: self.copies_of(topology),
             topology_version: version.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
             runtime_version: record.build.version.clone(),
@@ -192,7 +207,7 @@ impl Process {
         match &topology.record.status {
             Status::Active if !topology.record.started => {
                 // Without a plan, as many as it wants.
-                let wanted = usize::from(topology.workers_wanted());
+                let wanted = usize::from(topology.workers_wanted(&topology.record.rebalanced));
                 let all = Some(topology.planned().count()).filter(|planned| *planned > 0).unwrap_or(wanted);
                 let ready = reports().filter(|(report, _)| matches!(report.stage, Stage::Ready | Stage::Ended)).count();
                 let starting = format!("starting, {ready} of {all} workers are ready");
@@ -339,6 +354,13 @@ fn keeps_ending(worker: &SlotWorker, seen: &Seen<'_>) -> bool {
     is_series && report.uptime_us / 1000 < LATELY_MS
 }
 
+/// What there is to say of a topology that has fewer executors than workers are asked for.
+fn idle_workers(topology: &KnownTopology) -> Option<String> {
+    let asked = topology.asked();
+    let executors = topology.components(&asked).iter().map(|component| component.executors).sum();
+    topology.graph.is_ok().then(|| submission::idle_workers(u32::from(topology.workers_wanted(&asked)), executors))?
+}
+
 /// A graph without its secrets, and with the executors that rebalances gave its components.
 fn shown_graph(graph: &Graph, rebalanced: &Rebalanced) -> Graph {
     let mut graph = Graph { config: hidden(&graph.config), ..graph.clone() };
@@ -370,6 +392,7 @@ pub(crate) fn unreadable_summary(id: &TopologyId, topology: &Unreadable) -> Topo
         workers_wanted: 0,
         restarts: 0,
         scheduler: String::new(),
+        warnings: Vec::new(),
         replication: 0,
         topology_version: None,
         runtime_version: String::new(),

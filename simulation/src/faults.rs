@@ -15,6 +15,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use worker_api::ids::TopologyId;
 
 use crate::machine::Machine;
 use crate::oracle::Observation;
@@ -75,7 +76,7 @@ pub enum Kind {
     Deactivated,
     /// A user rebalances one.
     Rebalanced,
-    /// A user kills one.
+    /// A user kills one, and may submit it again.
     TopologyKilled,
     /// A user drains a machine, and has it take work again.
     Drained,
@@ -335,7 +336,7 @@ impl Faults {
                 let writes = random.random_range(0..6);
                 self.tell(kind, format_args!("by {daemon:?} after {writes} writes"));
                 self.world.cluster_state().lose_before_write(daemon.number(), writes);
-                self.users.command(&id, Command::Rebalance(rebalance(random))).await;
+                self.users.command(&id, Command::Rebalance(self.rebalance(&id, random))).await;
             }
             Kind::StateTrouble => {
                 let span = span(random);
@@ -343,6 +344,7 @@ impl Faults {
                     lost_answers_permille: random.random_range(0..300),
                     slow_permille: random.random_range(0..500),
                     odd_watches_permille: random.random_range(0..500),
+                    behind_ms: random.random_range(0..3_000),
                 };
                 self.tell(kind, format_args!("{trouble:?} for {span:?}"));
                 self.disturb(&[], span);
@@ -360,15 +362,17 @@ impl Faults {
             }
             Kind::Rebalanced => {
                 let Some(id) = self.users.any_topology(random) else { return };
-                let rebalance = rebalance(random);
+                let rebalance = self.rebalance(&id, random);
                 self.tell(kind, format_args!("{id} {rebalance:?}"));
                 self.users.command(&id, Command::Rebalance(rebalance)).await;
             }
             Kind::TopologyKilled => {
-                let Some(id) = self.users.spare_topology(random) else { return };
+                let again = random.random_bool(0.5);
+                let Some(id) = self.users.topology_to_kill(random, again) else { return };
                 let kill = Kill { wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)) };
-                self.tell(kind, format_args!("{id} {kill:?}"));
+                self.tell(kind, format_args!("{id} {kill:?}{}", if again { ", and submitted again" } else { "" }));
                 self.users.kill(id, kill).await;
+                self.users.submit_again().await;
             }
             Kind::Drained => {
                 let machine = pick(random, &self.machines);
@@ -386,8 +390,11 @@ impl Faults {
         let (steps, pause) = (steps(random), span(random));
         self.tell(kind, format_args!("{process:?} after {steps} steps, back after {pause:?}"));
         self.disturb(&[machine], pause);
-        let of = machine.clone();
-        process.at_end(move || of.hold_daemon(pause));
+        let (of, faults) = (machine.clone(), self.clone());
+        process.at_end(move || {
+            of.hold_daemon(pause);
+            faults.disturb(&[&of], pause);
+        });
         process.kill_after(steps);
     }
 
@@ -410,6 +417,16 @@ impl Faults {
         let others = self.nimbuses.iter().filter(|other| other.id() != machine.id() && !other.is_down());
         let elsewhere: Vec<_> = others.map(|other| other.blobs("nimbus")).collect();
         machine.blobs("nimbus").iter().all(|blob| elsewhere.iter().any(|blobs| blobs.contains(blob)))
+    }
+
+    /// What a user may ask of this topology's rebalance.
+    fn rebalance(&self, id: &TopologyId, random: &mut ChaCha8Rng) -> Rebalance {
+        let executors = random.random_bool(0.5).then(|| self.users.other_executors(id, random));
+        Rebalance {
+            wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
+            workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
+            executors: executors.unwrap_or_default(),
+        }
     }
 
     /// A daemon does not reach the cluster state; after a while its session is over.
@@ -481,10 +498,9 @@ impl Faults {
         let hosts: Vec<String> = self.machines.iter().map(|machine| machine.host().to_owned()).collect();
         let wish = async {
             self.users.finish_kills().await;
+            self.users.submit_again().await;
             for id in self.users.topologies() {
-                while !self.users.command(&id, Command::Activate).await {
-                    sleep(Duration::from_secs(1)).await;
-                }
+                self.users.activate(&id).await;
             }
             for host in &hosts {
                 while !self.users.drain(host, false).await {
@@ -496,14 +512,6 @@ impl Faults {
             let after = Instant::now() - until + within;
             self.world.violated("users", format!("users are still refused {after:?} after all faults stopped"));
         }
-    }
-}
-
-fn rebalance(random: &mut ChaCha8Rng) -> Rebalance {
-    Rebalance {
-        wait_secs: random.random_bool(0.7).then(|| random.random_range(0..10)),
-        workers: random.random_bool(0.5).then(|| random.random_range(1..5)),
-        executors: BTreeMap::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 // The macros write paths that begin with `::storm`, the crate that users depend on.
 extern crate topology_api as storm;
 
+pub mod checks;
 pub mod disk;
 pub mod faults;
 pub mod log;

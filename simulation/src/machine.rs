@@ -24,7 +24,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use worker::journal::Event as LinkEvent;
 use worker::process::{Worker, WorkerReport};
 use worker::transfer::network::{Connection, Connector};
-use worker_api::ids::{BlobHash, Incarnation, Life, NimbusId, Port, SupervisorId, TopologyId, WorkerIndex};
+use worker_api::ids::{
+    BlobHash, Incarnation, Life, NimbusId, PlanVersion, Port, Revision, SupervisorId, TopologyId, WorkerIndex,
+};
 use worker_api::launch::LAUNCH_FILE;
 use worker_api::plan::Address;
 use worker_api::report::Report;
@@ -571,7 +573,7 @@ impl Host for SimulatedHost {
 
     fn report(&self, report: Arc<MachineReport>) -> BoxFuture<'static, Result<MachineAnswer, String>> {
         let (world, id, all) = (self.machine.0.world.clone(), self.machine.id(), self.nimbuses.clone());
-        async move { world.nimbuses().report_machine(id, &all, report).await }.boxed()
+        async move { world.nimbuses().report_machine(&world, id, &all, report).await }.boxed()
     }
 }
 
@@ -620,7 +622,9 @@ impl WorkerProcess for AtTheOtherEnd {
 /// What a worker has around it.
 struct Around {
     connector: Arc<LinkConnector>,
-    number: u64,
+    process: Process,
+    /// The plan and the record that it has reported last.
+    heard_of: Option<(PlanVersion, Revision)>,
     reports: watch::Sender<Option<Report>>,
     for_nimbus: mpsc::Sender<Report>,
     events: mpsc::Receiver<Event>,
@@ -645,17 +649,32 @@ impl Around {
         let nimbuses = world.machines_at(nimbuses);
         let nimbus = seam.spawn(async move {
             while let Some(report) = asked.recv().await {
-                if let Ok(answer) = world.nimbuses().report_worker(id, &nimbuses, report).await {
+                if let Ok(answer) = world.nimbuses().report_worker(&world, id, &nimbuses, report).await {
                     drop(told.send(Event::Nimbus(answer)).await);
                 }
             }
         });
-        Around { connector, number: process.number(), reports, for_nimbus, events, _tasks: [supervisor, nimbus] }
+        Around {
+            connector,
+            process: process.clone(),
+            heard_of: None,
+            reports,
+            for_nimbus,
+            events,
+            _tasks: [supervisor, nimbus],
+        }
     }
 }
 
 impl Surroundings for Around {
     fn report(&mut self, report: Report, to_nimbus: bool) {
+        let (placement, revision) = (report.placement, report.revision);
+        let world = &self.connector.machine.0.world;
+        if self.heard_of.replace((placement, revision)) != Some((placement, revision)) {
+            world.log().line(self.process.name(), format_args!("goes by plan {placement}, record {revision}"));
+        }
+        let (topology, by) = (report.topology.clone(), (report.worker, report.life));
+        world.hear(Observation::Reported { topology, by, placement, revision });
         if to_nimbus {
             // One at a time.
             let _ = self.for_nimbus.try_send(report.clone());
@@ -675,7 +694,7 @@ impl Surroundings for Around {
     }
 
     fn process(&self) -> ProcessFacts {
-        ProcessFacts { pid: u32::try_from(self.number).unwrap_or(u32::MAX), cpu_us: 0, memory_bytes: 0 }
+        ProcessFacts { pid: u32::try_from(self.process.number()).unwrap_or(u32::MAX), cpu_us: 0, memory_bytes: 0 }
     }
 
     fn rotate_log(&mut self) {}

@@ -29,6 +29,7 @@ const LINES: usize = 40;
 struct Options {
     seeds: u64,
     first: u64,
+    /// How long things go wrong in each seed.
     minutes: u64,
     nimbuses: Option<u16>,
     threads: u64,

@@ -18,12 +18,14 @@ use nimbus_api::machine::{MachineAnswer, MachineReport};
 use nimbus_api::submission::{Submission, Submitted};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::time::{sleep, timeout};
-use worker_api::answer::Answer;
+use tokio::time::{Instant, sleep, timeout};
+use worker_api::answer::{Answer, Slot};
 use worker_api::ids::BlobHash;
 use worker_api::report::Report;
 
 use crate::network::{MachineId, Network};
+use crate::oracle::Observation;
+use crate::world::World;
 
 /// The port that a Nimbus listens at.
 pub const PORT: u16 = 6628;
@@ -101,15 +103,16 @@ impl Nimbuses {
         &self,
         from: MachineId,
         all: &[MachineId],
-        work: impl Fn(Api) -> W + Clone + Send + 'static,
+        work: impl Fn(MachineId, Api) -> W + Clone + Send + 'static,
     ) -> Result<T, String>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, Failure>> + Send + 'static,
     {
         let mut tried = Vec::new();
-        for nimbus in all {
-            let asked = timeout(SILENT, self.ask(from, *nimbus, work.clone())).await;
+        for nimbus in all.iter().copied() {
+            let work = work.clone();
+            let asked = timeout(SILENT, self.ask(from, nimbus, move |api| work(nimbus, api))).await;
             match asked.unwrap_or_else(|_| Err(format!("no answer within {} s", SILENT.as_secs()))) {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) if ![404, 503].contains(&failure.kind.status()) => return Err(failure.to_string()),
@@ -120,31 +123,50 @@ impl Nimbuses {
         Err(tried.join("; "))
     }
 
-    /// A Supervisor reports.
+    /// A Supervisor reports; the world hears who has heard it.
     ///
     /// # Errors
     /// Why none answered.
     pub async fn report_machine(
         &self,
+        world: &World,
         from: MachineId,
         all: &[MachineId],
         report: Arc<MachineReport>,
     ) -> Result<MachineAnswer, String> {
-        let report = move |api: Api| {
-            let report = (*report).clone();
-            async move { api.report_machine(report).await }
+        let world = world.clone();
+        let report = move |nimbus, api: Api| {
+            let (world, report, came) = (world.clone(), (*report).clone(), Instant::now());
+            async move {
+                let answer = api.report_machine(report).await?;
+                heard(&world, nimbus, from, came);
+                Ok(answer)
+            }
         };
         self.ask_all(from, all, report).await
     }
 
-    /// A worker reports.
+    /// A worker reports; the world hears who has heard it, if it is one of a plan.
     ///
     /// # Errors
     /// Why none answered.
-    pub async fn report_worker(&self, from: MachineId, all: &[MachineId], report: Report) -> Result<Answer, String> {
-        let report = move |api: Api| {
-            let report = report.clone();
-            async move { api.report_worker(report).await }
+    pub async fn report_worker(
+        &self,
+        world: &World,
+        from: MachineId,
+        all: &[MachineId],
+        report: Report,
+    ) -> Result<Answer, String> {
+        let world = world.clone();
+        let report = move |nimbus, api: Api| {
+            let (world, report, came) = (world.clone(), report.clone(), Instant::now());
+            async move {
+                let answer = api.report_worker(report).await?;
+                if answer.slot == Slot::Kept {
+                    heard(&world, nimbus, from, came);
+                }
+                Ok(answer)
+            }
         };
         self.ask_all(from, all, report).await
     }
@@ -164,7 +186,7 @@ impl Nimbuses {
         let mut at = at;
         loop {
             let hash = hash.clone();
-            let piece = move |api: Api| {
+            let piece = move |_, api: Api| {
                 let hash = hash.clone();
                 async move { api.piece(&hash, at).await }
             };
@@ -190,7 +212,7 @@ impl Nimbuses {
         offset: u64,
         piece: Bytes,
     ) -> Result<Option<u64>, String> {
-        let give = move |api: Api| {
+        let give = move |_, api: Api| {
             let (hash, piece) = (hash.clone(), piece.clone());
             async move {
                 if let Some(leader) = api.leader() {
@@ -287,23 +309,28 @@ impl Nimbuses {
         }
     }
 
-    /// A user has a topology changed.
+    /// A user has a topology changed; or is told that its state does not allow it.
     ///
     /// # Errors
-    /// Why it was refused, or that nobody answered; it may have happened nevertheless.
+    /// Why it was refused otherwise, or that nobody answered; it may have happened nevertheless.
     pub async fn command(
         &self,
         from: MachineId,
         all: &[MachineId],
         name_or_id: &str,
         command: Command,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), WrongState>, String> {
         let name = name_or_id.to_owned();
-        let command = move |api: Api| {
+        let command = move |_, api: Api| {
             let (name, command) = (name.clone(), command.clone());
-            async move { api.command(&name, command).await }
+            async move {
+                match api.command(&name, command).await {
+                    Err(failure) if failure.kind == FailureKind::WrongState => Ok(Err(WrongState(failure.message))),
+                    answer => answer.map(|_| Ok(())),
+                }
+            }
         };
-        self.ask_all(from, all, command).await.map(drop)
+        self.ask_all(from, all, command).await
     }
 
     /// A user drains a machine, or has it take work again.
@@ -312,7 +339,7 @@ impl Nimbuses {
     /// As [`Nimbuses::command`].
     pub async fn drain(&self, from: MachineId, all: &[MachineId], host: &str, is_drained: bool) -> Result<(), String> {
         let host = host.to_owned();
-        let drain = move |api: Api| {
+        let drain = move |_, api: Api| {
             let host = host.clone();
             async move { api.drain(&host, is_drained).await }
         };
@@ -324,6 +351,10 @@ impl Nimbuses {
         Arc::new(SimulatedPeers { nimbuses: self.clone(), from, hosts })
     }
 }
+
+/// A topology's state does not allow a command: what was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongState(pub String);
 
 /// A submission was not taken.
 pub struct NotSubmitted {
@@ -373,6 +404,12 @@ impl Peers for SimulatedPeers {
         }
         .boxed()
     }
+}
+
+/// A Nimbus has heard of a machine, by what came then.
+fn heard(world: &World, nimbus: MachineId, machine: MachineId, came: Instant) {
+    let (nimbus, machine) = (world.name_of(nimbus), world.name_of(machine));
+    world.hear(Observation::Heard { nimbus, machine, took: came.elapsed() });
 }
 
 /// The name of a blob.

@@ -3,20 +3,21 @@
 //! Not here: which faults (`faults`), what must hold (`oracle`). Invariants: a run is of one thread, and depends on its configuration alone; it
 //! ends, whatever happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::paths;
-use cluster_state::records::PlanHead;
+use cluster_state::records::{PlanHead, Topology};
 use nimbus::{Engine, NimbusConfig, Parts};
 use supervisor::{Supervisor, SupervisorConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use worker_api::ids::Port;
+use worker_api::ids::{Port, TopologyId};
 
+use crate::checks::{Check, Checks};
 use crate::faults::{Faults, Tally};
 use crate::log::{self, Log, Words};
 use crate::machine::{Machine, folder};
@@ -48,7 +49,7 @@ pub const USER: MachineId = MachineId(1000);
 pub struct Config {
     /// What it depends on.
     pub seed: u64,
-    /// How long it lasts on the virtual clock; then it has [`SETTLE`] to settle, of which 40 % of this is a part.
+    /// How long things go wrong on the virtual clock; then it has [`SETTLE`] to settle.
     pub length: Duration,
     /// How many Nimbuses.
     pub nimbuses: u16,
@@ -102,19 +103,20 @@ pub fn run(config: &Config) -> Outcome {
 pub fn run_watched(config: &Config, watch: impl FnOnce(Log)) -> Outcome {
     run_with(config, |world| {
         watch(world.log().clone());
-        Workload::of(world.random(), world.ear())
+        (Workload::of(world.random(), world.ear()), Checks::default())
     })
 }
 
-/// Runs a user's own topology, in place of those that the seed draws.
+/// Runs a user's own topology, in place of those that the seed draws, with checks of the user's own.
 ///
 /// # Panics
 /// If there is a runtime in this thread already.
-pub fn run_own(config: &Config, topology: SubmittedTopology) -> Outcome {
-    run_with(config, |world| Workload::of_own(topology, world.ear()))
+pub fn run_own(config: &Config, topology: SubmittedTopology, checks: Vec<Check>) -> Outcome {
+    let checks = Checks::of(checks, &topology.shape());
+    run_with(config, |world| (Workload::of_own(topology, world.ear()), checks))
 }
 
-fn run_with(config: &Config, workload: impl FnOnce(&World) -> Workload) -> Outcome {
+fn run_with(config: &Config, workload: impl FnOnce(&World) -> (Workload, Checks)) -> Outcome {
     log::note_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread needs nothing that could be missing");
@@ -123,8 +125,8 @@ fn run_with(config: &Config, workload: impl FnOnce(&World) -> Workload) -> Outco
         let words = Words { log: world.log().clone(), most: tracing::Level::INFO };
         let words = tracing::Dispatch::new(words);
         let _words = tracing::dispatcher::set_default(&words);
-        let workload = workload(&world);
-        Cluster::new(world, config.clone(), workload).run().await
+        let (workload, checks) = workload(&world);
+        Cluster::new(world, config.clone(), workload, checks).run().await
     });
     drop(runtime);
     log::panics_end();
@@ -138,10 +140,11 @@ pub(crate) struct Cluster {
     nimbuses: Vec<Machine>,
     machines: Vec<Machine>,
     workload: Workload,
+    checks: Checks,
 }
 
 impl Cluster {
-    fn new(world: World, config: Config, workload: Workload) -> Self {
+    fn new(world: World, config: Config, workload: Workload, checks: Checks) -> Self {
         let named = |id: u16, host: String, slots: Vec<Port>| {
             world.call_machine(&host, MachineId(id));
             Machine::new(&world, MachineId(id), host, slots)
@@ -155,8 +158,10 @@ impl Cluster {
         for topology in workload.topologies() {
             world.install(topology.clone());
         }
-        world.judged_by(invariants(&workload.shapes()));
-        Cluster { world, config, nimbuses, machines, workload }
+        let mut judges = invariants(&workload.shapes());
+        judges.push(checks.listener());
+        world.judged_by(judges);
+        Cluster { world, config, nimbuses, machines, workload, checks }
     }
 
     async fn run(self) -> Outcome {
@@ -176,7 +181,7 @@ impl Cluster {
             submitting.spawn(async move { users.submit(topology).await });
         }
         let faults = Faults::new(&self.world, &self.nimbuses, &self.machines, users.clone());
-        let stop = self.world.log().began() + self.config.length * 6 / 10;
+        let stop = self.world.log().began() + self.config.length;
         if self.config.faults {
             let mut faulting = JoinSet::new();
             faulting.spawn(faults.clone().run(self.world.random()));
@@ -211,6 +216,7 @@ impl Cluster {
             }
             self.world.finish(&settled);
             self.sources_are_read(&users);
+            self.check(true);
         }
         let lasted = self.world.log().at();
         self.end();
@@ -234,6 +240,16 @@ impl Cluster {
             if self.world.polls().are_too_many() {
                 self.world.violated("progress", format!("more than {} polls", self.config.most_polls));
             }
+            self.check(false);
+        }
+    }
+
+    /// What the user has to say.
+    fn check(&self, is_over: bool) {
+        let holders = || self.machines.iter().flat_map(|machine| machine.workers().into_values());
+        let living = || holders().filter(|holder| holder.is_ready()).filter_map(|holder| holder.report()).collect();
+        for Violation { invariant, what } in self.checks.judge(is_over, self.world.log().at(), living) {
+            self.world.violated(invariant, what);
         }
     }
 
@@ -283,13 +299,22 @@ impl Cluster {
             };
             settled.running.insert(id, running);
         }
+        let is_finished = |id: &&TopologyId| {
+            let record = values.get(paths::topology(id).as_str());
+            let record = record.and_then(|record| serde_json::from_slice::<Topology>(record).ok());
+            record.is_some_and(|record| record.status.is_finished())
+        };
+        // A worker of these that has ended stays so, and the others are not connected with it.
+        let finished: BTreeSet<TopologyId> = settled.running.keys().filter(is_finished).cloned().collect();
         for machine in &self.machines {
             let id = machine.supervisor_id();
             for holder in machine.workers().into_values() {
                 let living = settled.processes.entry(id.clone()).or_default();
                 living.insert((holder.topology.clone(), holder.worker, holder.life));
                 let Some(running) = settled.running.get_mut(&holder.topology) else { continue };
-                if let Some(report) = holder.report().filter(|_| holder.is_ready()) {
+                if let Some(report) =
+                    holder.report().filter(|_| holder.is_ready() || finished.contains(&holder.topology))
+                {
                     running.pending += holder.pending();
                     running.queued += report.executors.iter().map(|executor| executor.inbox.tuples).sum::<u64>();
                     running.workers.insert(holder.worker, (holder.life, Some(Box::new(report))));
@@ -303,6 +328,9 @@ impl Cluster {
             let id = nimbus.nimbus_id().to_string();
             settled.blobs.insert(id.clone(), nimbus.blobs("nimbus"));
             settled.daemons.extend(nimbus.daemon().map(|_| id));
+        }
+        for (_, running) in settled.running.iter_mut().filter(|(id, _)| finished.contains(*id)) {
+            running.workers_wanted = running.workers.len();
         }
         settled
     }

@@ -12,10 +12,10 @@ use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 use tokio::time::sleep;
 use worker_api::describe::{Build, Described};
-use worker_api::ids::TopologyId;
+use worker_api::ids::{TopologyId, TopologyName};
 
 use crate::network::MachineId;
-use crate::nimbuses::{NotSubmitted, hash_of};
+use crate::nimbuses::{NotSubmitted, WrongState, hash_of};
 use crate::oracle::Observation;
 use crate::run::USER;
 use crate::workload::SubmittedTopology;
@@ -27,25 +27,29 @@ pub struct Users {
     world: World,
     nimbuses: Vec<MachineId>,
     state: Arc<Mutex<State>>,
+    /// Held by who submits something again: nobody else does then.
+    submitting_again: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct State {
     submitted: BTreeMap<TopologyId, SubmittedTopology>,
-    /// Those that are to go, answered or not.
-    killing: BTreeSet<TopologyId>,
+    /// Those that are to go, or have gone.
+    killed: BTreeSet<TopologyId>,
+    /// Those that were killed, and are to be submitted again under the same name.
+    again: BTreeMap<TopologyName, SubmittedTopology>,
 }
 
 impl Users {
     /// Users of these Nimbuses.
     pub fn new(world: &World, nimbuses: Vec<MachineId>) -> Self {
-        Users { world: world.clone(), nimbuses, state: Arc::default() }
+        Users { world: world.clone(), nimbuses, state: Arc::default(), submitting_again: Arc::default() }
     }
 
     /// Topologies that were submitted, and not killed.
     pub fn topologies(&self) -> Vec<TopologyId> {
         let state = self.lock();
-        state.submitted.keys().filter(|id| !state.killing.contains(*id)).cloned().collect()
+        state.submitted.keys().filter(|id| !state.killed.contains(*id)).cloned().collect()
     }
 
     /// One of these.
@@ -54,14 +58,40 @@ impl Users {
         (!all.is_empty()).then(|| all[random.random_range(0..all.len())].clone())
     }
 
-    /// One of these, if others are left without it. It is as good as killed then.
-    pub fn spare_topology(&self, random: &mut ChaCha8Rng) -> Option<TopologyId> {
-        if self.topologies().len() < 2 {
+    /// One of these that is to be killed, and `again` whether it is to be submitted again then; if it is not, others are left.
+    pub fn topology_to_kill(&self, random: &mut ChaCha8Rng, again: bool) -> Option<TopologyId> {
+        if !again && self.topologies().len() < 2 {
             return None;
         }
         let id = self.any_topology(random)?;
-        self.lock().killing.insert(id.clone());
+        let mut state = self.lock();
+        state.killed.insert(id.clone());
+        if let Some(topology) = state.submitted.get(&id).filter(|_| again).cloned() {
+            state.again.insert(topology.name().clone(), topology);
+        }
         Some(id)
+    }
+
+    /// Other executors for some of a topology's components: up to as many as there are tasks, or one more, which is refused.
+    pub fn other_executors(&self, id: &TopologyId, random: &mut ChaCha8Rng) -> BTreeMap<String, u32> {
+        let Some(topology) = self.lock().submitted.get(id).cloned() else { return BTreeMap::new() };
+        let mut executors = BTreeMap::new();
+        for component in topology.shape().graph.components {
+            if random.random_bool(0.3) {
+                executors.insert(component.name, random.random_range(1..=component.tasks as u32 + 1));
+            }
+        }
+        executors
+    }
+
+    /// Submits what was killed, and is to run again.
+    pub async fn submit_again(&self) {
+        let _alone = self.submitting_again.lock().await;
+        loop {
+            let next = self.lock().again.values().next().cloned();
+            let Some(topology) = next else { return };
+            self.submit(topology).await;
+        }
     }
 
     /// Submits a topology until that is answered well.
@@ -98,7 +128,7 @@ impl Users {
             }
             // An answer may have been lost: then it runs.
             let running = self.world.topology_called(topology.name());
-            if let Some(id) = running {
+            if let Some(id) = running.filter(|id| !self.lock().killed.contains(id)) {
                 self.has(id, topology);
                 return;
             }
@@ -108,15 +138,31 @@ impl Users {
 
     fn has(&self, id: TopologyId, topology: SubmittedTopology) {
         let effects = topology.effects();
-        self.lock().submitted.insert(id.clone(), topology);
+        {
+            let mut state = self.lock();
+            state.again.remove(topology.name());
+            state.submitted.insert(id.clone(), topology);
+        }
         self.world.hear(Observation::Submitted { topology: id, effects });
     }
 
     /// Has a topology changed, once; whether that was answered well.
     pub async fn command(&self, id: &TopologyId, command: Command) -> bool {
+        self.ask(id, command).await.is_some_and(|done| done.is_ok())
+    }
+
+    /// Has a topology activated, until that is answered. One that has ended by itself stays as it is.
+    pub async fn activate(&self, id: &TopologyId) {
+        while self.ask(id, Command::Activate).await.is_none() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// What was answered; `None` if it was refused for another reason than the topology's state, or nobody answered.
+    async fn ask(&self, id: &TopologyId, command: Command) -> Option<Result<(), WrongState>> {
         let done = self.world.nimbuses().command(USER, &self.nimbuses, id.as_str(), command).await;
         self.world.note(format_args!("{id}: {done:?}"));
-        done.is_ok()
+        done.ok()
     }
 
     /// Kills a topology, until it is answered, or the topology is gone.
@@ -135,7 +181,7 @@ impl Users {
     pub async fn finish_kills(&self) {
         let begun: Vec<TopologyId> = {
             let state = self.lock();
-            state.killing.iter().filter(|id| state.submitted.contains_key(*id)).cloned().collect()
+            state.killed.iter().filter(|id| state.submitted.contains_key(*id)).cloned().collect()
         };
         for id in begun {
             self.kill(id, Kill { wait_secs: Some(1) }).await;

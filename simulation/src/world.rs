@@ -179,6 +179,12 @@ impl World {
         lock(&self.0.machines).get(name).copied()
     }
 
+    /// What a machine is called.
+    pub fn name_of(&self, id: MachineId) -> String {
+        let machines = lock(&self.0.machines);
+        machines.iter().find(|(_, machine)| **machine == id).map(|(name, _)| name.clone()).unwrap_or_default()
+    }
+
     /// An executable whose content is [`executable_of`] this topology runs it.
     pub fn install(&self, topology: SubmittedTopology) {
         lock(&self.0.executables).insert(topology.name().to_string(), topology);
@@ -321,10 +327,13 @@ impl World {
                 }
                 None => line(format_args!("{writer} removed {path}")),
             },
+            Observation::Heard { nimbus, machine, .. } => line(format_args!("{nimbus} heard {machine}")),
             Observation::WorkerEnded { topology, worker, life, in_order, .. } => {
                 let how = if *in_order { "in order" } else { "at once" };
                 line(format_args!("{topology} worker {worker}, {life} ended {how}"));
             }
+            // Each second from each worker: it says itself when that is something new.
+            Observation::Reported { .. } => {}
             other => line(format_args!("{other:?}")),
         }
     }

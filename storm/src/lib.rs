@@ -433,6 +433,7 @@ pub use run::run;
 /// A user's own topology in a simulated cluster, under faults by a seed.
 #[cfg(feature = "simulation")]
 pub mod simulation {
+    pub use ::simulation::checks::Seen;
     pub use ::simulation::oracle::Violation;
     pub use ::simulation::own::{Faults, Run, Simulation, seeds};
     pub use ::simulation::run::Outcome;

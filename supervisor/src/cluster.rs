@@ -47,6 +47,7 @@ impl Follower {
             let session = self.board.session();
             let mut failed = None;
             if session.connected {
+                // First, for after a write nothing is read that is older than what a life before this one has followed.
                 if enrolled != Some(session.epoch) {
                     match enroll(&self.board, &self.record).await {
                         Ok(()) => enrolled = Some(session.epoch),

@@ -545,7 +545,10 @@ impl Machine {
             };
             let id = &resident.of.topology;
             let followed = self.following.get(id).filter(|_| place.slot.keeps());
-            let newer = |followed: &&Arc<Followed>| followed.placement.version > report.placement;
+            let newer = |followed: &&Arc<Followed>| {
+                let version = followed.placement.version;
+                version > report.placement || (mutations::on(Mutation::OldPlanAccepted) && version < report.placement)
+            };
             let gone = self.gone.get(id).into_iter().flatten().filter(|(worker, _)| **worker != resident.of.worker);
             let answer = Answer {
                 format: ANSWER_FORMAT,

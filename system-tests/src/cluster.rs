@@ -360,17 +360,25 @@ impl Cluster {
     /// # Errors
     /// If it cannot be started.
     pub fn storm_output(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
-        let output = Command::new(&executables()?.storm)
+        let output = self.storm_command(arguments)?.output().context("starting storm")?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok((output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr)))
+    }
+
+    /// `storm` with these arguments, as [`Cluster::storm`] runs it, for one that goes on.
+    ///
+    /// # Errors
+    /// If the executables cannot be built.
+    pub fn storm_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(&executables()?.storm);
+        command
             .args(arguments)
             .env("STORM_NIMBUS_SEEDS", self.conf["nimbus.seeds"].to_string())
             .env("HOME", &self.folder)
             .env("STORM_CONF_DIR", &self.folder)
             .current_dir(&self.folder)
-            .stdin(Stdio::null())
-            .output()
-            .context("starting storm")?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok((output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr)))
+            .stdin(Stdio::null());
+        Ok(command)
     }
 
     /// Submits the fault topology; its evidence goes to the folder that is given back.

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, ensure};
+
 use crate::fault_topology::{SOURCES, words};
 
 /// What lies in a folder of evidence.
@@ -144,6 +146,18 @@ impl Evidence {
     /// Words that were written more than once: replays.
     pub fn doubles(&self) -> u64 {
         self.written.values().flat_map(|words| words.values()).map(|times| times - 1).sum()
+    }
+
+    /// Checks a whole stream that nothing has disturbed.
+    ///
+    /// # Errors
+    /// If something is missing or foreign, a root has failed, or a word was written twice.
+    pub fn check_exact(&self, lines: u64) -> Result<()> {
+        let problems = self.problems(lines);
+        ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
+        ensure!(self.fails.is_empty(), "{} roots failed, the first: {:?}", self.fails.len(), self.fails.first());
+        ensure!(self.doubles() == 0, "{} words were written twice", self.doubles());
+        Ok(())
     }
 
     /// Roots that failed although none of their tasks was on a worker that died. `worker_of` knows tasks; spout tasks by

@@ -98,6 +98,65 @@ async fn next_leader(cluster: &Cluster, from: String, begin: Instant) -> Result<
     Ok(TakeOver { from, to, took: begin.elapsed() })
 }
 
+/// Of two Nimbuses the one that follows loses its disk, then the other one its life; waits until the one without a disk leads, which
+/// takes as long as is said from its start on.
+///
+/// # Errors
+/// If none leads, before or after, or the folder cannot be removed.
+pub async fn lead_without_disk(cluster: &mut Cluster) -> Result<TakeOver> {
+    let from = leader(cluster).await?;
+    let to = if from == "nimbus" { "nimbus-2" } else { "nimbus" }.to_owned();
+    cluster.daemon(&to).kill()?;
+    std::fs::remove_dir_all(cluster.daemon(&to).folder.join("local"))?;
+    cluster.daemon(&from).kill()?;
+    let begin = Instant::now();
+    cluster.start(&to).await?;
+    let leads = async |cluster: &Cluster| cluster.leader().await.filter(|leader| *leader == to).map(drop);
+    cluster.wait("the one without a disk leads", leads).await?;
+    Ok(TakeOver { from, to, took: begin.elapsed() })
+}
+
+/// Waits until this Nimbus has all blobs of a topology: its executable and its graph.
+///
+/// # Errors
+/// If it does not come to have them.
+pub async fn gets_blobs(cluster: &Cluster, name: &str) -> Result<()> {
+    let own = only(cluster, name)?;
+    let has_all = async |_: &Cluster| {
+        let blobs = own.blobs().await.ok()?;
+        (blobs.len() >= 2 && blobs.iter().all(|blob| blob.complete)).then_some(())
+    };
+    cluster.wait("the leader has what it lacked", has_all).await
+}
+
+/// Continues the Nimbus that was stopped, and waits until it follows the other one; asks it.
+///
+/// # Errors
+/// If it does not.
+pub async fn awake(cluster: &mut Cluster, slept: &TakeOver) -> Result<Client> {
+    signal(cluster.daemon(&slept.from).pid()?, Signal::CONT)?;
+    let awake = only(cluster, &slept.from)?;
+    let follows = async |cluster: &Cluster| {
+        let summary = awake.cluster().await.ok()?;
+        let leader = summary.nimbuses.iter().find(|nimbus| nimbus.leads)?.port;
+        let is_there = summary.nimbuses.iter().any(|one| Some(one.port) == cluster.api_port_of(&slept.from));
+        (is_there && Some(leader) == cluster.api_port_of(&slept.to)).then_some(())
+    };
+    cluster.wait("the one that slept follows", follows).await?;
+    Ok(awake)
+}
+
+/// Waits until this topology can be activated: the cluster state is there, and a Nimbus leads.
+///
+/// # Errors
+/// If it cannot.
+pub async fn takes_changes(cluster: &Cluster, topology: &str) -> Result<()> {
+    let is_done = async |cluster: &Cluster| {
+        cluster.storm_output(&["activate", topology]).ok().filter(|(code, ..)| *code == 0).map(drop)
+    };
+    cluster.wait("changes are possible again", is_done).await
+}
+
 /// Asks the Nimbuses but this one.
 pub fn without(cluster: &Cluster, name: &str) -> Client {
     let own = cluster.api_port_of(name);

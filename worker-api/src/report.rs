@@ -230,6 +230,19 @@ pub struct LinkReport {
     pub doubles_dropped: u64,
     /// Connections after the first.
     pub reconnects: u64,
+    /// Tuples that all tasks of the peer's present life have granted together since the link began with it; 0 without one.
+    #[serde(default)]
+    pub tuple_permits_received: u64,
+    /// Bytes, likewise.
+    #[serde(default)]
+    pub byte_permits_received: u64,
+    /// Tuples that all tasks of this worker have granted together since the link began with the peer's last life. Once
+    /// nothing is under way, the peer has received the same.
+    #[serde(default)]
+    pub tuple_permits_granted: u64,
+    /// Bytes, likewise.
+    #[serde(default)]
+    pub byte_permits_granted: u64,
 }
 
 /// Times in microseconds, counted in buckets at most 1/16 wide: exact below 16, else told by the bucket's upper bound.

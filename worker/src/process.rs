@@ -47,7 +47,7 @@ use worker_api::plan::{Plan, SlotPlan};
 use worker_api::report::{Doing, ExecutorReport, Fatal, LinkReport, Waiting};
 use worker_api::secret::Secret;
 
-/// What one peer may have under way to one task.
+/// What one peer may have under way to one task: so much, or fewer tuples where an inbox is to hold fewer.
 const LINK_WINDOW: Amount = Amount { tuples: 4096, bytes: 1 << 20 };
 /// How long a stop waits for components that do not return.
 pub const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -167,7 +167,7 @@ impl Worker {
                 life: Life { plan: plan_version, incarnation: *incarnation },
             },
             tasks: executors.iter().flatten().copied().collect(),
-            window: LINK_WINDOW,
+            window: Amount { tuples: LINK_WINDOW.tuples.min(topology.settings().inbox_tuples.into()), ..LINK_WINDOW },
         };
         let reception_dyn: Arc<dyn Deliver> = reception.clone();
         let links =

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::tidy;
 use crate::workspace::Workspace;
+use crate::{bench, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -34,6 +34,7 @@ enum Work {
     Tidy,
     Docs,
     Loom,
+    Bench,
 }
 
 /// Cheapest first, so that a slip shows early.
@@ -61,7 +62,12 @@ const PARTS: &[Part] = &[
     Part {
         name: "doctests",
         proves: "the examples in the documentation run",
-        work: Work::Cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]),
+        work: Work::Cargo(&["test", "--workspace", "--doc", "--features", "storm/simulation", "--no-fail-fast"]),
+    },
+    Part {
+        name: "bench",
+        proves: "every benchmark runs and gives what it should; nothing is measured",
+        work: Work::Bench,
     },
     Part { name: "loom", proves: "the ledger's word, in every order of its threads", work: Work::Loom },
 ];
@@ -142,6 +148,7 @@ fn time(part: &Part, workspace: &Workspace) -> Result<Outcome> {
     let start = Instant::now();
     let (ended_well, tests) = match part.work {
         Work::Tidy => (tidied(workspace)?, Tests::default()),
+        Work::Bench => watch(bench::benchmarks(workspace, "dev", &["--short".to_owned()])?)?,
         Work::Cargo(arguments) => watch(workspace.cargo(arguments))?,
         Work::Docs => {
             let mut docs = workspace.cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);

@@ -45,7 +45,9 @@ impl Workspace {
     pub(crate) fn executable(&self, profile: &str, package: &str, name: &str) -> Result<PathBuf> {
         let mut build = self.cargo(&["build", "--profile", profile, "--package", package, "--bin", name]);
         ensure!(succeeds(&mut build)?, "building the package `{package}` failed; what cargo says stands above");
-        Ok(self.target.join(profile).join(name).with_extension(std::env::consts::EXE_EXTENSION))
+        // The folder of the profile `dev` is older than its name.
+        let folder = if profile == "dev" { "debug" } else { profile };
+        Ok(self.target.join(folder).join(name).with_extension(std::env::consts::EXE_EXTENSION))
     }
 
     /// `path` as it is named from the root.

@@ -38,6 +38,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// machines are.
 const ODD_LOOKS: u32 = 20;
 
+/// Most topologies that are told to keep a machine from being emptied.
+const TOLD_WAITS: usize = 3;
+
 #[derive(clap::Args)]
 pub(crate) struct Admin {
     #[command(subcommand)]
@@ -210,11 +213,17 @@ async fn emptied(client: &Client, host: &str, begun: Vec<MachineSummary>) -> Res
     Err(Refusal::new(Exit::Failed, why))
 }
 
-/// `3 workers left`.
+/// `3 workers left`, and why, if they cannot leave now.
 fn left(machines: &[MachineSummary]) -> String {
-    match machines.iter().map(|machine| machine.used.len()).sum::<usize>() {
+    let workers = match machines.iter().map(|machine| machine.used.len()).sum::<usize>() {
         1 => "1 worker left".to_owned(),
         workers => format!("{workers} workers left"),
+    };
+    let waits: BTreeSet<&str> = machines.iter().flat_map(|machine| &machine.waits).map(String::as_str).collect();
+    let told = waits.iter().take(TOLD_WAITS).fold(workers, |told, wait| format!("{told}; {wait}"));
+    match waits.len().saturating_sub(TOLD_WAITS) {
+        0 => told,
+        more => format!("{told}; and {more} more topologies wait"),
     }
 }
 
@@ -228,5 +237,36 @@ impl Undrain {
             data(&format!("Undrained machine: {}\n", self.host))?
         }
         Ok(Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worker_api::ids::Port;
+
+    use super::*;
+
+    fn machine(used: u16, waits: &[&str]) -> MachineSummary {
+        MachineSummary {
+            id: SupervisorId::new("m1").unwrap(),
+            host: "node7".to_owned(),
+            version: "0.1.0".to_owned(),
+            uptime_ms: 0,
+            slots: Vec::new(),
+            used: (0..used).map(Port).collect(),
+            heard_ms: 0,
+            available: false,
+            dead: false,
+            drained: true,
+            waits: waits.iter().map(|wait| (*wait).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_keeps_workers_on_a_machine_is_told_once_and_not_at_any_length() {
+        assert_eq!(left(&[machine(1, &[])]), "1 worker left");
+        assert_eq!(left(&[machine(2, &["a waits"]), machine(1, &["a waits"])]), "3 workers left; a waits");
+        let many = left(&[machine(5, &["a waits", "b waits", "c waits", "d waits", "e waits"])]);
+        assert_eq!(many, "5 workers left; a waits; b waits; c waits; and 2 more topologies wait");
     }
 }

@@ -4,7 +4,7 @@
 
 use nimbus_api::submission;
 
-use crate::arguments::{ConfigFlags, ask};
+use crate::arguments::{ConfigFlags, ask, check_wait};
 use crate::exit::{Exit, Refusal};
 use crate::output::{data, json, say};
 
@@ -21,7 +21,7 @@ pub(crate) struct Kill {
     /// The topologies, by name or id
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// How long what is pending may take to finish [default: the topology's message time-out]
+    /// How long what is pending may take to finish, at most 604800 (seven days) [default: the topology's message time-out]
     #[arg(short, long = "wait-time-secs", alias = "wait", value_name = "SECS")]
     wait: Option<u64>,
     /// Go on with the next one after a failure
@@ -36,6 +36,7 @@ pub(crate) struct Kill {
 
 impl Kill {
     pub(crate) fn run(self) -> Result<Exit, Refusal> {
+        check_wait(self.wait)?;
         let client = self.config.client()?;
         let kill = submission::Kill { wait_secs: self.wait };
         let mut killed = Vec::new();

@@ -31,9 +31,9 @@ impl List {
         let client = self.config.client()?;
         let cluster = ask(async { Ok(client.cluster().await?) })?;
         let topologies = cluster.topologies;
-        // Nimbus tells what it knew last; if that is nothing, there may well be some.
         match cluster.cluster_state {
-            Some(away) if topologies.is_empty() => {
+            // There may well be some.
+            Some(away) if !cluster.records_read => {
                 let why = format!("Nimbus cannot say which topologies run: {away}");
                 return Err(Refusal::new(Exit::Unavailable, why));
             }

@@ -1,14 +1,22 @@
 //! Questions to a real Nimbus: a `storm standalone` without slots, so that what is submitted only waits.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use cluster_state::board::Board;
+use cluster_state::memory::Memory;
+use cluster_state::paths;
+use cluster_state::records::{Lead, Leader};
+use nimbus::{Nimbus, NimbusConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use worker_api::ids::{BlobHash, NimbusId};
 
 use super::{Ended, run, storm};
 
@@ -221,4 +229,50 @@ fn nobody_answers() {
          it is by `-c nimbus.seeds='[\"HOST\"]'`\n"
     );
     assert_eq!(ended, (69, String::new(), expected));
+}
+
+#[test]
+fn no_topologies_and_no_leader_are_an_empty_list_with_a_note() {
+    let (home, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let memory = Memory::default();
+    // The leader is a port that nobody listens at.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let leads = Board::new(memory.session(), "gone".to_owned());
+    let (id, token) = (NimbusId::new("gone").unwrap(), BlobHash::of([7; 32]));
+    let leader = Leader { nimbus: id.clone(), host: "127.0.0.1".to_owned(), port: closed, token: token.clone() };
+    let change = leads.change().create_ephemeral(paths::leader(), leader);
+    let change = change.create_ephemeral(paths::lead(&token), Lead { nimbus: id });
+    let config = NimbusConfig {
+        folder: folder.path().join("nimbus"),
+        bind: "127.0.0.1:0".parse().unwrap(),
+        host: "localhost".to_owned(),
+        configuration: BTreeMap::new(),
+        machine_timeout: Duration::from_secs(30),
+        most_workers: None,
+        most_executors: None,
+        upload_expiration: Duration::from_secs(3600),
+    };
+    let nimbus = runtime.block_on(async {
+        leads.commit(change).await.unwrap();
+        Nimbus::start(config, memory.session()).await.unwrap()
+    });
+    let list = |arguments: &[&str]| {
+        let seeds = format!("[\"{}\"]", nimbus.address());
+        run(storm(home.path()).args(arguments).env("STORM_NIMBUS_SEEDS", seeds))
+    };
+    // Until it has read the records it cannot say.
+    let (status, table, said) = loop {
+        let ended = list(&["list"]);
+        if ended.0 != 69 {
+            break ended;
+        }
+    };
+    assert_eq!((status, table.as_str()), (0, "No topologies running.\n"));
+    let note = format!(
+        "warning: this may be out of date: Nimbus gone at 127.0.0.1:{closed} leads, and does not answer this one: "
+    );
+    assert!(said.starts_with(&note) && said.lines().count() == 1, "{said}");
+    assert_eq!(list(&["list", "--json"]).1, "[]\n");
+    runtime.block_on(nimbus.stop());
 }

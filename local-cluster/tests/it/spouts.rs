@@ -344,6 +344,34 @@ fn without_tracking_roots_are_acked_at_once_and_every_tuple_arrives() {
 }
 
 #[test]
+fn what_is_pending_is_counted_for_all_tasks_of_an_executor() {
+    run_paused(async |seam| {
+        let feed = Feed::of(items(0..2));
+        let mut topology = Topology::builder("tasks");
+        topology.config("topology.max.spout.pending", 1);
+        let source = feed.clone();
+        let numbers = topology.spout("numbers", move || source.spout()).parallelism(1).tasks(2).add();
+        let held = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let keep = held.clone();
+        let hold = move |_: &Context, item: storm::bolt::Tracked<Item>, _: &mut Emitter<(), Manual>| {
+            keep.lock().unwrap().push(item);
+            Ok(())
+        };
+        topology.bolt("holder", does(hold)).shuffle(&numbers).add();
+        let cluster = start(topology, 1, &seam).await;
+        until(&seam, "each task has one pending", || held.lock().unwrap().len() == 2).await;
+        assert_eq!(cluster.pending(), 2);
+        for left in [1, 0] {
+            held.lock().unwrap().pop().unwrap().ack();
+            until(&seam, "it is acked", || feed.acked().len() == 2 - left).await;
+            assert_eq!(cluster.pending(), left as u64);
+        }
+        ended(&cluster, &seam).await;
+        cluster.stop(Duration::ZERO).await;
+    });
+}
+
+#[test]
 fn max_spout_pending_is_kept_exactly() {
     for (workers, limit) in [(1, 1), (1, 7), (2, 7)] {
         run_paused(async |seam| {

@@ -55,6 +55,7 @@ impl Process {
     /// Begins to fetch what topologies use and this Nimbus lacks.
     pub(super) fn fetch(&mut self) {
         let others = self.others();
+        self.tell_lacks(&others);
         let Some(known) = &self.known else { return };
         let used = known.topologies.values().filter(|topology| !topology.is_removing());
         let used = used.flat_map(|topology| lengths(&topology.record));
@@ -70,6 +71,43 @@ impl Process {
                 (hash, task.join().await.unwrap_or_else(stopped))
             }));
         }
+    }
+
+    /// Has the log say what a leader lacks, of whom it is fetched, and when all of it is here; each once.
+    fn tell_lacks(&mut self, others: &[Nimbus]) {
+        let leads = matches!(self.role, Role::Leads(_));
+        let Some(known) = self.known.as_ref().filter(|_| leads) else { return self.told_lacks.clear() };
+        let mut lacks = BTreeMap::new();
+        for (id, topology) in known.topologies.iter().filter(|(_, topology)| !topology.is_removing()) {
+            let lacking = topology.uses().into_iter().filter(|(hash, _)| self.blobs.complete(hash).is_none());
+            let lacking: Vec<String> =
+                lacking.map(|(hash, what)| format!("{what} ({}…)", &hash.as_str()[..12])).collect();
+            if lacking.is_empty() {
+                continue;
+            }
+            let nimbuses = others.iter().map(|other| format!("Nimbus {} at {}:{}", other.id, other.host, other.port));
+            let machines =
+                self.machines_with(topology).map(|machine| format!("machine {}", self.machine(machine).host));
+            let from: Vec<String> = nimbuses.chain(machines).collect();
+            let from = match from.is_empty() {
+                true => "nobody is there that may have them".to_owned(),
+                false => format!("they are fetched from whoever has them of {}", from.join(", ")),
+            };
+            lacks.insert(id.clone(), format!("{}; {from}", lacking.join(", ")));
+        }
+        for (id, lack) in lacks.iter().filter(|(id, lack)| self.told_lacks.get(*id) != Some(*lack)) {
+            tracing::warn!("{id}: this Nimbus leads, and lacks of its blobs: {lack}");
+        }
+        for id in self.told_lacks.keys().filter(|id| !lacks.contains_key(*id) && known.topologies.contains_key(*id)) {
+            tracing::info!("{id}: all of its blobs are here");
+        }
+        self.told_lacks = lacks;
+    }
+
+    /// The machines that run a topology, and so may have its blobs.
+    fn machines_with<'a>(&'a self, topology: &'a KnownTopology) -> impl Iterator<Item = &'a SupervisorId> {
+        let machines = topology.plan.iter().flat_map(|plan| &plan.machines);
+        machines.filter(|machine| self.observed.machines.state(machine) != MachineState::Dead)
     }
 
     /// A fetch has ended.
@@ -198,8 +236,7 @@ impl Process {
         // Without its graph least can be done with it.
         let graph = lacks.iter().find(|(hash, _)| *hash == topology.record.graph.hash);
         let (hash, what) = graph.or_else(|| lacks.first())?;
-        let is_there = |machine: &SupervisorId| self.observed.machines.state(machine) != MachineState::Dead;
-        let machines = topology.plan.iter().flat_map(|plan| &plan.machines).any(is_there);
+        let machines = self.machines_with(topology).next().is_some();
         let how = match self.fetching.trouble(hash) {
             Some(trouble) => format!("; last: {trouble}"),
             None if self.others().is_empty() && !machines => "; none that may have it is there: start one".to_owned(),

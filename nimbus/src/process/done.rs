@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cluster_state::board::ReadError;
 use cluster_state::records::{self, RebalanceStep, Status};
 use cluster_state::store::{Session, StoreError};
+use mutations::Mutation;
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::topology::TopologySummary;
 use worker_api::ids::{SupervisorId, TopologyId};
@@ -26,6 +27,14 @@ const SHORTEST_PAUSE_MS: u64 = 100;
 impl Process {
     /// Takes it in.
     pub(super) fn done(&mut self, done: Done) {
+        if mutations::on(Mutation::WatchMissed) {
+            match &done {
+                Done::Elected(..) => self.election_is_due = false,
+                Done::Loaded(_) => self.load_is_due = false,
+                Done::Daemons(_) => self.daemons_are_due = false,
+                _ => {}
+            }
+        }
         match done {
             Done::Elected(session, result) => self.elected(session, result),
             Done::Loaded(Ok(loaded)) => self.loaded(loaded),
@@ -58,7 +67,12 @@ impl Process {
                 if result.is_ok()
                     && let Some(topology) = self.topology_mut(&id)
                 {
-                    tracing::info!("{id}: {}", told(&record.status));
+                    if record.status != topology.record.status {
+                        tracing::info!("{id}: {}", told(&record.status));
+                    }
+                    if record.started && !topology.record.started {
+                        tracing::info!("{id}: all of its workers are ready");
+                    }
                     let by_itself = matches!(&record.status, Status::Rebalancing { by_itself: Some(_), .. });
                     topology.record = *record;
                     self.scheduling_is_due = true;
@@ -149,10 +163,10 @@ impl Process {
             }
             Ok(Election::Lost(leader)) => {
                 self.election_trouble = None;
-                tracing::info!("Nimbus {} at {}:{} leads", leader.nimbus, leader.host, leader.port);
                 if matches!(&self.role, Role::Follows(before) if *before == leader) {
                     return;
                 }
+                tracing::info!("Nimbus {} at {}:{} leads", leader.nimbus, leader.host, leader.port);
                 self.known = None;
                 self.load_is_due = true;
                 self.load_not_before_ms = 0;
@@ -282,6 +296,7 @@ impl Process {
             }
             self.plan_gone_ms.remove(&id);
             self.sentences.remove(&id);
+            self.stays.remove(&id);
             self.plans.remove(&id);
             self.observed.forget(&id);
             self.wishes.forget(&id);

@@ -37,7 +37,7 @@ use futures_util::stream::FuturesUnordered;
 use nimbus_api::cluster::{Cluster, MachineSummary};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::{MachineAnswer, MachineReport};
-use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted};
+use nimbus_api::submission::{Kill, MOST_WAIT_SECS, Rebalance, Submission, Submitted};
 use nimbus_api::topology::{Topology, TopologySummary};
 use seam::{Seam, Task};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -65,8 +65,8 @@ use crate::scheduling::{Machine, TopologyPlan, WorkerSlot};
 const TICK: Duration = Duration::from_secs(1);
 /// How long giving the lead back may take; then the session's end does it.
 const RESIGN: Duration = Duration::from_secs(2);
-/// How long a topology may drain at most.
-const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Longest sleep of the loop.
+const LONGEST_SLEEP: Duration = Duration::from_secs(MOST_WAIT_SECS);
 /// Requests that wait until the records were read, or until their turn to write comes.
 pub(crate) const WAITING_REQUESTS: usize = 1024;
 
@@ -214,6 +214,8 @@ pub(crate) struct Process {
     pub(crate) observed: Observed,
     /// What the scheduler has to say of each topology.
     pub(crate) sentences: BTreeMap<TopologyId, String>,
+    /// Why topologies stay on machines that are drained, as the scheduler says.
+    pub(crate) stays: BTreeMap<TopologyId, String>,
     /// When the plan of a topology that goes was removed, on `clock`.
     plan_gone_ms: BTreeMap<TopologyId, u64>,
     /// At most [`WAITING_REQUESTS`] wait until the records were read.
@@ -253,6 +255,8 @@ pub(crate) struct Process {
     load_not_before_ms: u64,
     /// What is fetched from other Nimbuses.
     fetching: Fetching,
+    /// What a leader lacks of topologies, as it was last written to the log.
+    told_lacks: BTreeMap<TopologyId, String>,
     fetches: UnderWay<(BlobHash, Result<(), String>)>,
     /// Which copies the others have, and who is being asked.
     copies: Copies,
@@ -292,6 +296,7 @@ impl Process {
             known: None,
             observed: Observed::new(machines),
             sentences: BTreeMap::new(),
+            stays: BTreeMap::new(),
             plan_gone_ms: BTreeMap::new(),
             early: VecDeque::new(),
             writes: VecDeque::new(),
@@ -315,6 +320,7 @@ impl Process {
             load_began_ms: 0,
             load_not_before_ms: 0,
             fetching: Fetching::default(),
+            told_lacks: BTreeMap::new(),
             fetches: FuturesUnordered::new(),
             copies: Copies::default(),
             asking: FuturesUnordered::new(),
@@ -390,9 +396,12 @@ impl Process {
     /// In a sentence, if the store is away.
     pub(crate) fn why_away(&self) -> Option<String> {
         if let Some(since) = self.away_since_ms {
-            let secs = self.clock.uptime_ms().saturating_sub(since) / 1000;
+            let how_long = match self.clock.uptime_ms().saturating_sub(since) / 1000 {
+                0 => "less than a second".to_owned(),
+                secs => format!("{secs} s"),
+            };
             return Some(format!(
-                "the cluster state has not answered for {secs} s; topologies go on running, and changes are possible again once it is back"
+                "the cluster state has not answered for {how_long}; topologies go on running, and changes are possible again once it is back"
             ));
         }
         self.election_trouble.clone()
@@ -424,7 +433,7 @@ impl Process {
         let fetches_ms = self.fetching.due_ms().map(|due| due.saturating_sub(now));
         // What is due already waits for work, not for time.
         let ms = [moves_ms, reads_ms, fetches_ms].into_iter().flatten().filter(|ms| *ms > 0).min()?;
-        Some(self.seam.now() + Duration::from_millis(ms).min(LONGEST_WAIT))
+        Some(self.seam.now() + Duration::from_millis(ms).min(LONGEST_SLEEP))
     }
 
     /// Time has moved something.

@@ -13,14 +13,14 @@ use cluster_state::store::StoreError;
 use futures_util::future::BoxFuture;
 use nimbus_api::cluster::MachineSummary;
 use nimbus_api::failure::{Failure, FailureKind};
-use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted, name_is_taken};
+use nimbus_api::submission::{Kill, Rebalance, Submission, Submitted, check_wait, name_is_taken};
 use nimbus_api::topology::TopologySummary;
 use seam::Seam;
 use topology_api::config::TopologySettings;
 use worker_api::ids::{BlobHash, Port, Revision, SupervisorId, TopologyId, TopologyName};
 use worker_api::secret::Secret;
 
-use super::{Asker, Command, Done, LONGEST_WAIT, NotSubmitted, Process, Reply, Request, Role, not_alive};
+use super::{Asker, Command, Done, NotSubmitted, Process, Reply, Request, Role, not_alive};
 use crate::blobs::{Blobs, missing};
 use crate::knowledge::{KnownGraph, KnownTopology, daemons, load, uses};
 use crate::leadership::elect;
@@ -29,7 +29,7 @@ use crate::liveness::MachineState;
 use crate::observed::is_usable;
 use crate::publish::{WriteError, Writer};
 use crate::rebalance;
-use crate::scheduling::{Machine, TopologyDetails, schedule};
+use crate::scheduling::{Component, Machine, RecordTooLong, TopologyDetails, schedule};
 use crate::submission::{Checked, Limits, check};
 
 impl Process {
@@ -183,6 +183,22 @@ impl Process {
                 return Err(Failure { message: format!("{what}: {failure}; upload it, and submit again"), ..failure });
             }
         }
+        let submitted_ms = self.clock.epoch_ms();
+        self.fits(TopologyDetails {
+            id: TopologyId::of(&submission.name, known.submissions + 1, submitted_ms / 1000),
+            submitted_ms,
+            platform: submission.described.build.platform.clone(),
+            workers: checked.settings.workers,
+            components: submission.described.graph.components.iter().map(Component::from).collect(),
+            leaving: false,
+            ended: false,
+            anew: false,
+            plan: None,
+            failing: BTreeMap::new(),
+        })
+        .map_err(|too_long| {
+            FailureKind::InvalidTopology.with(format!("topology `{}` is refused: {too_long}", submission.name))
+        })?;
         checked.warnings.extend(self.few_slots(checked.settings.workers));
         let count = known.submissions + 1;
         Ok((submission, checked, count))
@@ -214,6 +230,10 @@ impl Process {
     ) -> Option<BoxFuture<'static, Done>> {
         let change = self.id_of(name).and_then(|id| {
             let known = self.known.as_ref().ok_or_else(|| not_alive(name))?;
+            if let Command::Kill(Kill { wait_secs }) = &command {
+                let too_long = |why| FailureKind::BadRequest.with(format!("cannot kill `{id}`: {why}"));
+                check_wait(*wait_secs).map_err(too_long)?;
+            }
             let Some(topology) = known.topologies.get(&id) else {
                 let unreadable = known.unreadable.get(&id).ok_or_else(|| not_alive(name))?;
                 return match command {
@@ -259,11 +279,16 @@ impl Process {
             return Err(FailureKind::WrongState.with(format!("{} is broken: {why}; it can only be killed", record.id)));
         };
         // What an earlier one asked for, and is not in the record yet, counts too.
-        let before = match &record.status {
-            Status::Rebalancing { to, .. } => lifecycle::merged(&record.rebalanced, to),
-            _ => record.rebalanced.clone(),
-        };
+        let before = topology.asked();
         let to = rebalance::check(&record.name, rebalance, &graph.graph, &before, &self.limits())?;
+        let asked = lifecycle::merged(&before, &to);
+        self.fits(TopologyDetails {
+            workers: topology.workers_wanted(&asked),
+            components: topology.components(&asked),
+            anew: true,
+            ..self.details(topology)
+        })
+        .map_err(|too_long| FailureKind::BadRequest.with(format!("cannot rebalance `{}`: {too_long}", record.name)))?;
         Ok(Event::Rebalance { wait_ms: wait_ms(rebalance.wait_secs, topology), to, by_itself: None })
     }
 
@@ -332,8 +357,16 @@ impl Process {
         let plan_gone_ms = self.plan_gone_ms.get(id).copied().unwrap_or(now);
         let mut events = self.observed.events(id, topology, plan_gone_ms, now);
         if let Some(why) = self.wishes.due(id, now).filter(|_| self.observed.machines.are_settled()) {
-            let (wait_ms, to) = (wait_ms(None, topology), Rebalanced::default());
-            events.push(Event::Rebalance { wait_ms, to, by_itself: Some(why) });
+            match self.fits(TopologyDetails { anew: true, ..self.details(topology) }) {
+                Ok(()) => {
+                    let (wait_ms, to) = (wait_ms(None, topology), Rebalanced::default());
+                    events.push(Event::Rebalance { wait_ms, to, by_itself: Some(why) });
+                }
+                Err(too_long) => {
+                    tracing::warn!("{id} stays as it is, although {why}: {too_long}");
+                    self.wishes.followed(id, now);
+                }
+            }
         }
         events.iter().find_map(|event| self.moves_on(id, event, writer))
     }
@@ -410,6 +443,41 @@ impl Process {
         self.observed.machines.ids().filter_map(|id| Some((id.clone(), machine(id)?))).collect()
     }
 
+    /// A topology as the scheduler sees it.
+    fn details(&self, topology: &KnownTopology) -> TopologyDetails {
+        let record = &topology.record;
+        TopologyDetails {
+            id: record.id.clone(),
+            submitted_ms: record.submitted_ms,
+            platform: record.build.platform.clone(),
+            workers: topology.workers_wanted(&record.rebalanced),
+            components: topology.components(&record.rebalanced),
+            // What is broken, or waits for its graph, keeps what it has.
+            leaving: topology.is_killed() || topology.graph.is_err() || topology.plan_unreadable.is_some(),
+            ended: lifecycle::has_ended(&record.status),
+            // A new leader first hears what there is, and what there is to deal.
+            anew: topology.is_switching() && self.observed.machines.are_settled() && !self.lacks_graph(topology),
+            plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),
+            failing: self.observed.failing.to_move(&record.id, self.clock.uptime_ms()),
+        }
+    }
+
+    /// Whether a topology's plan fits its records: with a machine for each of its workers, and as it would be dealt on the slots
+    /// that are there now.
+    ///
+    /// # Errors
+    /// Which record would be too long.
+    fn fits(&self, topology: TopologyDetails) -> Result<(), RecordTooLong> {
+        topology.fits_spread()?;
+        let others = self.known.iter().flat_map(|known| known.topologies.values());
+        let others = others.filter(|other| !other.is_removing() && other.record.id != topology.id);
+        let mut all: Vec<TopologyDetails> = others.map(|other| self.details(other)).collect();
+        let id = topology.id.clone();
+        all.push(topology);
+        let plan = schedule(&self.machines(), &all).plans.remove(&id);
+        plan.map_or(Ok(()), |plan| plan.records().map(drop))
+    }
+
     /// Plans anew, if anything changed that plans depend on.
     fn schedule(&mut self) {
         let machines = self.machines();
@@ -422,25 +490,8 @@ impl Process {
             return;
         }
         self.scheduling_is_due = false;
-        let details = known.topologies.iter().filter(|(_, topology)| !topology.is_removing());
-        let details: Vec<TopologyDetails> = details
-            .map(|(id, topology)| {
-                TopologyDetails {
-                    id: id.clone(),
-                    submitted_ms: topology.record.submitted_ms,
-                    platform: topology.record.build.platform.clone(),
-                    workers: topology.workers_wanted(),
-                    components: topology.components(),
-                    // What is broken, or waits for its graph, keeps what it has.
-                    leaving: topology.is_killed() || topology.graph.is_err() || topology.plan_unreadable.is_some(),
-                    ended: lifecycle::has_ended(&topology.record.status),
-                    // A new leader first hears what there is, and what there is to deal.
-                    anew: topology.is_switching() && inputs.2 && !self.lacks_graph(topology),
-                    plan: topology.plan.as_ref().map(|plan| plan.plan.clone()),
-                    failing: inputs.1.get(id).cloned().unwrap_or_default(),
-                }
-            })
-            .collect();
+        let staying = known.topologies.values().filter(|topology| !topology.is_removing());
+        let details: Vec<TopologyDetails> = staying.map(|topology| self.details(topology)).collect();
         let round = schedule(&inputs.0, &details);
         let waits = |details: &&TopologyDetails| {
             let plan = round.plans.get(&details.id).or(details.plan.as_ref());
@@ -451,6 +502,7 @@ impl Process {
         self.unmoved = dealt.map(|details| details.id.clone()).collect();
         self.wishes.are(round.wishes, now);
         self.sentences = round.sentences;
+        self.stays = round.stays;
         for waiting in details.iter().filter(waits).filter(|_| !blocked.is_empty()) {
             if let Some(sentence) = self.sentences.get_mut(&waiting.id) {
                 sentence.push_str(&format!("; ports that other processes have: {}", told_ports(&blocked)));
@@ -558,7 +610,8 @@ async fn store_record(
 fn wait_ms(wait_secs: Option<u64>, topology: &KnownTopology) -> u64 {
     let timeout = topology.graph.as_ref().ok().and_then(|graph| graph.settings.message_timeout);
     match wait_secs {
-        Some(secs) => Duration::from_secs(secs).min(LONGEST_WAIT).as_millis() as u64,
+        // It was checked.
+        Some(secs) => secs.saturating_mul(1000),
         None => timeout.unwrap_or(DEFAULT_WAIT).as_millis() as u64,
     }
 }

@@ -128,6 +128,8 @@ pub struct Round {
     pub sentences: BTreeMap<TopologyId, String>,
     /// Topologies that should be rebalanced without being asked for, and can be.
     pub wishes: BTreeMap<TopologyId, Wish>,
+    /// Why those that have workers on a drained machine, and are not to leave it yet, stay there.
+    pub stays: BTreeMap<TopologyId, String>,
 }
 
 /// Why a topology should be rebalanced.
@@ -167,9 +169,14 @@ pub fn schedule(machines: &BTreeMap<SupervisorId, Machine>, topologies: &[Topolo
     let mut spare = free.counts();
     for (topology, workers) in order.into_iter().zip(next) {
         let mut sentence = sentence(topology, &workers, &free);
-        let (wish, why_not) = wish(topology, &workers, machines, &mut spare);
+        let (wish, remark) = wish(topology, &workers, machines, &free, &mut spare);
+        if let Some(remark) = remark {
+            sentence = format!("{sentence}; {remark}");
+            if wish.is_none() {
+                round.stays.insert(topology.id.clone(), remark);
+            }
+        }
         round.wishes.extend(wish.map(|wish| (topology.id.clone(), wish)));
-        sentence.extend(why_not);
         round.sentences.insert(topology.id.clone(), sentence);
         if let Some(plan) = changed(topology, workers) {
             round.plans.insert(topology.id.clone(), plan);
@@ -279,26 +286,28 @@ fn deal_anew(
         executors: Vec::new(),
     };
     let mut dealt: Vec<PlannedWorker> = places.into_iter().enumerate().map(worker).collect();
-    deal(executors, &mut dealt);
+    deal(executors, dealt.iter_mut().map(|worker| &mut worker.executors));
     *workers = dealt;
 }
 
 /// Deals executors to workers in turn.
-fn deal(executors: Vec<Vec<TaskId>>, workers: &mut [PlannedWorker]) {
+fn deal<'a>(executors: Vec<Vec<TaskId>>, workers: impl ExactSizeIterator<Item = &'a mut Vec<Vec<TaskId>>>) {
+    let mut workers: Vec<_> = workers.collect();
     let count = workers.len().max(1);
     for (turn, tasks) in executors.into_iter().enumerate() {
         if let Some(worker) = workers.get_mut(turn % count) {
-            worker.executors.push(tasks);
+            worker.push(tasks);
         }
     }
 }
 
-/// What a topology should be rebalanced for, if it can be; else a remark on why it cannot. `spare` is what is free of each
+/// What a topology should be rebalanced for, if it can be; and a remark, if it has workers on a drained machine. `spare` is what is free of each
 /// platform, less what those before it wish for.
 fn wish(
     topology: &TopologyDetails,
     workers: &[PlannedWorker],
     machines: &BTreeMap<SupervisorId, Machine>,
+    free: &FreeSlots<'_>,
     spare: &mut BTreeMap<&str, usize>,
 ) -> (Option<Wish>, Option<String>) {
     if topology.leaving || topology.anew || workers.is_empty() {
@@ -319,13 +328,14 @@ fn wish(
     if let Some(host) = drained.first() {
         let hosts = drained.iter().copied().collect::<Vec<_>>().join(", ");
         if topology.ended {
-            return (None, Some(format!("; has ended, and stays on {hosts} until it is killed")));
+            return (None, Some(format!("has ended, and stays on {hosts} until it is killed")));
         }
         if good + *spare == 0 {
-            return (None, Some(format!("; waits for slots to leave {hosts}")));
+            let why = free.why_none(&topology.platform);
+            return (None, Some(format!("waits for slots to leave {hosts}: {why}")));
         }
         *spare -= wanted.saturating_sub(good).min(*spare);
-        return (Some(Wish::Leave { host: (*host).to_owned() }), Some(format!("; leaves {hosts}")));
+        return (Some(Wish::Leave { host: (*host).to_owned() }), Some(format!("leaves {hosts}")));
     }
     let more = wanted.saturating_sub(workers.len()).min(*spare);
     if more == 0 || topology.ended || workers.iter().any(|worker| worker.slot.is_none()) {
@@ -341,7 +351,7 @@ fn first_plan(topology: &TopologyDetails, free: &mut FreeSlots<'_>) -> Vec<Plann
     let slots = free.take(&topology.platform, requested(topology).min(executors.len()));
     let worker = |slot| PlannedWorker { slot: Some(slot), version: PlanVersion(1), executors: Vec::new() };
     let mut workers: Vec<PlannedWorker> = slots.into_iter().map(worker).collect();
-    deal(executors, &mut workers);
+    deal(executors, workers.iter_mut().map(|worker| &mut worker.executors));
     workers
 }
 

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use cluster_state::board::encode;
 use cluster_state::plans::WholePlan;
-use cluster_state::records::{Placed, PlanHead, PlanPart};
+use cluster_state::records::{Placed, PlanHead, PlanPart, Record, Stored};
 use cluster_state::store::RECORD_BYTES;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-use worker_api::ids::{BlobHash, Port, SupervisorId, WorkerIndex};
+use worker_api::ids::{BlobHash, PlanVersion, Port, SupervisorId, WorkerIndex};
 
-use super::{PlannedWorker, TopologyPlan, WorkerSlot};
+use super::{PlannedWorker, TopologyDetails, TopologyPlan, WorkerSlot, deal, executors, wanted};
 
-/// Bytes of a stored record that its format, its writer and its number may take.
+/// Bytes of a stored record that its writer and its number may take.
 const ENVELOPE_BYTES: usize = 1 << 10;
 
 /// A plan as it is stored: parts first, then the head.
@@ -29,13 +29,13 @@ pub struct PlanRecords {
 /// A plan that does not fit its records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the plan's {what} would have {bytes} bytes, at most {} are allowed; use fewer executors, or spread them over more machines",
+    "the plan's {what} would have {bytes} bytes, at most {} are allowed; use fewer tasks, or more workers on more machines",
     RECORD_BYTES - ENVELOPE_BYTES
 )]
 pub struct RecordTooLong {
     /// Which record.
     pub what: String,
-    /// Its length as JSON.
+    /// Its length as it would be written.
     pub bytes: usize,
 }
 
@@ -47,6 +47,23 @@ pub struct BrokenPlan {
     pub version: u64,
     /// What is wrong with it.
     pub why: String,
+}
+
+impl TopologyDetails {
+    /// Whether its parts fit their records where each of its workers has a machine to itself: with fewer machines they are longer.
+    ///
+    /// # Errors
+    /// If one is too long for a record.
+    pub fn fits_spread(&self) -> Result<(), RecordTooLong> {
+        let mut workers = vec![Vec::new(); wanted(self)];
+        deal(executors(&self.components), workers.iter_mut());
+        for (index, executors) in (0..).zip(workers) {
+            let placed = Placed { port: None, version: PlanVersion(1), executors };
+            let part = PlanPart { host: String::new(), workers: [(WorkerIndex(index), placed)].into() };
+            json(&part, || format!("part for worker {index}, on a machine of its own,"))?;
+        }
+        Ok(())
+    }
 }
 
 impl TopologyPlan {
@@ -125,10 +142,12 @@ fn hash(part: &PlanPart, what: impl FnOnce() -> String) -> Result<BlobHash, Reco
     Ok(BlobHash::of(Sha256::digest(json(part, what)?).into()))
 }
 
-fn json(record: &impl Serialize, what: impl FnOnce() -> String) -> Result<Vec<u8>, RecordTooLong> {
-    let json = serde_json::to_vec(record).expect("records have string keys and no floats");
-    match json.len() > RECORD_BYTES - ENVELOPE_BYTES {
-        true => Err(RecordTooLong { what: what(), bytes: json.len() }),
-        false => Ok(json),
+/// Its JSON, if the record that is written for people to read, with a line for each task, is not too long.
+fn json<R: Record + Clone>(record: &R, what: impl FnOnce() -> String) -> Result<Vec<u8>, RecordTooLong> {
+    let stored = Stored { format: R::FORMAT, writer: String::new(), number: 0, record: record.clone() };
+    let bytes = encode(&stored).len();
+    match bytes > RECORD_BYTES - ENVELOPE_BYTES {
+        true => Err(RecordTooLong { what: what(), bytes }),
+        false => Ok(serde_json::to_vec(record).expect("records have string keys and no floats")),
     }
 }

@@ -343,17 +343,28 @@ fn topologies_wish_for_more_workers_and_to_leave_drained_machines() {
     assert_eq!((texts(&round), round.wishes.clone()), (vec![], [].into()));
     assert_eq!(
         sentences(&round),
-        ["Fully Scheduled; waits for slots to leave host", "Running with fewer slots than requested (1/2)"]
+        [
+            "Fully Scheduled; waits for slots to leave host: no slot is free; add a machine or more supervisor.slots.ports",
+            "Running with fewer slots than requested (1/2)",
+        ]
     );
+    let full = "waits for slots to leave host: no slot is free; add a machine or more supervisor.slots.ports";
+    assert_eq!(round.stays, [(id("a"), full.to_owned())].into());
+    let alone = schedule(&[(machine(1), Machine::Drained)].into(), &topologies[..1]);
+    let nobody = "waits for slots to leave host: no machine is available; start one by `storm supervisor`";
+    assert_eq!(alone.stays, [(id("a"), nobody.to_owned())].into());
     topologies[0].ended = true;
-    let ended = "Fully Scheduled; has ended, and stays on host until it is killed";
-    assert_eq!(sentences(&schedule(&drained, &topologies))[0], ended);
+    let ended = "has ended, and stays on host until it is killed";
+    let round = schedule(&drained, &topologies);
+    assert_eq!(sentences(&round)[0], format!("Fully Scheduled; {ended}"));
+    assert_eq!(round.stays, [(id("a"), ended.to_owned())].into());
     topologies[0].ended = false;
     // Who leaves goes first: what he needs is not wished for by others.
     drained.insert(machine(2), available(6700..6703));
     let round = schedule(&drained, &topologies);
     assert_eq!(round.wishes, [(id("a"), Wish::Leave { host: "host".to_owned() })].into());
     assert_eq!(sentences(&round)[0], "Fully Scheduled; leaves host");
+    assert_eq!(round.stays, [].into());
     topologies[0].anew = true;
     assert_eq!(texts(&schedule(&drained, &topologies)), ["a v2 m2:6701@2[1|3] m2:6702@2[2]"]);
 }
@@ -418,9 +429,21 @@ fn a_part_that_is_too_long_is_refused() {
     let plan = schedule(&machines(&[1]), &topologies).plans.remove(&topologies[0].id).unwrap();
     assert_eq!(
         plan.records().unwrap_err().to_string(),
-        "the plan's part for machine m1 would have 589166 bytes, at most 261120 are allowed; use fewer executors, or \
-         spread them over more machines"
+        "the plan's part for machine m1 would have 1691067 bytes, at most 261120 are allowed; use fewer tasks, or more workers \
+         on more machines"
     );
+}
+
+#[test]
+fn what_is_too_long_for_any_machines_is_known_without_them() {
+    let spread = |workers| topology("a", 1, workers, &[(100_000, 100)]).fits_spread();
+    assert_eq!(
+        spread(1).unwrap_err().to_string(),
+        "the plan's part for worker 0, on a machine of its own, would have 1691063 bytes, at most 261120 are allowed; use \
+         fewer tasks, or more workers on more machines"
+    );
+    assert!(spread(6).is_err());
+    assert_eq!(spread(7), Ok(()));
 }
 
 /// What befalls a cluster between two rounds.

@@ -264,10 +264,11 @@ impl Lives {
 
     /// Drops what is known of this life, and of those that came before it in its slot.
     fn settle(&mut self, life: Life) {
+        // One of a plan that is forgotten too: who makes room would find it for ever.
+        self.open.retain(|open, _| open.plan != life.plan || open.incarnation > life.incarnation);
         if self.is_settled(life) {
             return;
         }
-        self.open.retain(|open, _| open.plan != life.plan || open.incarnation > life.incarnation);
         self.settled.insert(life.plan, life.incarnation);
         if self.settled.len() > SETTLED_PLANS {
             self.settled.pop_first();

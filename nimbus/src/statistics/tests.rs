@@ -299,6 +299,18 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn an_open_life_of_a_plan_that_is_forgotten_makes_room_too() {
+    let mut lives = Lives::default();
+    lives.open.entry(life(1, 1)).or_default();
+    for plan in 0..SETTLED_PLANS as u64 {
+        lives.settle(life(2 + plan, 1));
+    }
+    assert!(lives.is_settled(life(1, 1)));
+    lives.settle(life(1, 1));
+    assert!(lives.open.is_empty());
+}
+
+#[test]
 fn an_executor_shows_how_it_is_now() {
     let mut statistics = Statistics::default();
     let nothing = executor(&statistics, 0);

@@ -133,6 +133,11 @@ async fn what_cannot_be_is_refused_and_nothing_is_changed() {
     assert_eq!(kind, FailureKind::BadRequest);
     assert_eq!(said, "cannot rebalance `t`: 9 workers are more than nimbus.slots.perTopology allows, which is 8");
     assert_eq!(refusal(fixture.client.rebalance("u", &wants(1, &[], 0)).await).0, FailureKind::NotAlive);
+    let long = "a wait of 604801 s is longer than seven days: 0 to 604800 s are possible";
+    let (kind, said) = refusal(fixture.client.rebalance("t", &wants(1, &[], 604_801)).await);
+    assert_eq!((kind, said), (FailureKind::BadRequest, format!("cannot rebalance `t`: {long}")));
+    let (kind, said) = refusal(fixture.client.kill("t", Kill { wait_secs: Some(604_801) }).await);
+    assert_eq!((kind, said), (FailureKind::BadRequest, format!("cannot kill `{id}`: {long}")));
     assert_eq!(record(&board, &id).await, before);
     let (kind, said) = refusal(fixture.client.drain("m7").await);
     assert_eq!(kind, FailureKind::NotFound);
@@ -140,6 +145,67 @@ async fn what_cannot_be_is_refused_and_nothing_is_changed() {
     fixture.client.kill("t", Kill { wait_secs: Some(600) }).await.unwrap();
     let (kind, said) = refusal(fixture.client.rebalance("t", &wants(1, &[], 0)).await);
     assert_eq!((kind, said.as_str()), (FailureKind::WrongState, "cannot rebalance `t`: it is being killed"));
+}
+
+#[tokio::test]
+async fn more_workers_than_executors_are_taken_with_a_warning() {
+    let fixture = Fixture::start().await;
+    let mut machine = Machine::new(&fixture, "m1", &[6700, 6701, 6702, 6703, 6704]).await;
+    machine.tell().await;
+    fixture.submit("t").await.unwrap();
+    until(&fixture, &mut [&mut machine], |t| t.summary.plan == PlanVersion(1) && t.summary.reason.is_none()).await;
+    let used = |executors: &str| {
+        format!("it has {executors}, so {} of the 8 workers that are asked for will be used", &executors[..1])
+    };
+    // While it drains, and once it is dealt anew; what is asked for with the same words counts.
+    let begun = fixture.client.rebalance("t", &wants(8, &[("count", 1)], 0)).await.unwrap();
+    assert_eq!(begun.warnings, [used("2 executors")]);
+    until(&fixture, &mut [&mut machine], |t| t.summary.plan == PlanVersion(2) && t.summary.reason.is_none()).await;
+    let summary = fixture.client.topology("t").await.unwrap().summary;
+    assert_eq!((summary.workers, summary.workers_wanted, summary.warnings), (2, 8, vec![used("2 executors")]));
+    let begun = fixture.client.rebalance("t", &wants(4, &[("count", 3)], 0)).await.unwrap();
+    assert_eq!(begun.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_topology_too_large_for_the_machines_is_refused_at_submit_and_at_a_rebalance() {
+    let fixture = Fixture::start().await;
+    let mut first = Machine::new(&fixture, "m1", &[6700, 6701]).await;
+    first.tell().await;
+    let mut large = submission("t", upload(&fixture.client, EXECUTABLE).await);
+    let mut graph = serde_json::to_value(&large.described.graph).unwrap();
+    // One worker runs the bolts' one half of the tasks, one the other: 320 KiB together, in a record of 256.
+    for (name, at, first_task) in [("count", 0, 1), ("know", 1, 10_001)] {
+        let mut bolt = graph["components"][0].clone();
+        (bolt["name"], bolt["tasks"]) = (name.into(), 10_000.into());
+        (bolt["executors"], bolt["first_task"]) = (2.into(), first_task.into());
+        match at {
+            0 => graph["components"][0] = bolt,
+            _ => graph["components"].as_array_mut().unwrap().insert(1, bolt),
+        }
+    }
+    graph["components"][2]["first_task"] = 20_001.into();
+    large.described.graph = serde_json::from_value(graph).unwrap();
+    let (kind, said) = refusal(fixture.client.submit(&large).await);
+    assert_eq!(kind, FailureKind::InvalidTopology);
+    let too_long =
+        "would have 329273 bytes, at most 261120 are allowed; use fewer tasks, or more workers on more machines";
+    assert_eq!(said, format!("topology `t` is refused: the plan's part for machine m1 {too_long}"));
+    let board = fixture.board();
+    assert_eq!(board.children(&paths::topologies()).await.unwrap(), Vec::<String>::new());
+
+    // A second machine has room for its half of it, and one worker is too little.
+    let mut second = Machine::new(&fixture, "m2", &[6700, 6701]).await;
+    second.tell().await;
+    upload(&fixture.client, EXECUTABLE).await;
+    let id = fixture.client.submit(&large).await.unwrap().id;
+    assert_eq!(plan(&board, &id, 1).await.parts.len(), 2);
+    let before = record(&board, &id).await;
+    let (kind, said) = refusal(fixture.client.rebalance("t", &wants(1, &[], 0)).await);
+    assert_eq!(kind, FailureKind::BadRequest);
+    let alone = "cannot rebalance `t`: the plan's part for worker 0, on a machine of its own, would have ";
+    assert!(said.starts_with(alone), "{said}");
+    assert_eq!(record(&board, &id).await, before);
 }
 
 #[tokio::test]
@@ -254,8 +320,9 @@ async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
         (machine.id.to_string(), machine.drained, machine.available, machine.used.iter().map(|port| port.0).collect())
     };
     assert_eq!(drained.iter().map(shown).collect::<Vec<_>>(), [("m1".to_owned(), true, false, vec![6700u16, 6701])]);
-    until(&fixture, &mut [&mut first], |t| t.summary.scheduler == "Fully Scheduled; waits for slots to leave m1.local")
-        .await;
+    let nobody = "waits for slots to leave m1.local: no machine is available; start one by `storm supervisor`";
+    until(&fixture, &mut [&mut first], |t| t.summary.scheduler == format!("Fully Scheduled; {nobody}")).await;
+    assert_eq!(fixture.client.cluster().await.unwrap().machines[0].waits, [format!("t {nobody}")]);
     assert_eq!(record(&board, &id).await.status, Status::Active);
 
     // One slot: both workers' tasks go there, once they have drained. A new leader knows what is drained.
@@ -276,6 +343,7 @@ async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
     assert_eq!(workers(&plan(&board, &id, 2).await), ["m2:6700@2 1|2|3|4"]);
     let scheduler = fixture.client.topology("t").await.unwrap().summary.scheduler;
     assert_eq!(scheduler, "Running with fewer slots than requested (1/2)");
+    assert_eq!(fixture.client.cluster().await.unwrap().machines[0].waits, Vec::<String>::new());
 
     // What no plan gives it any more is there until it has ended.
     let mut ending = first.report().await;

@@ -1,7 +1,8 @@
 //! A kill or a rebalance goes on when nothing is pending any more, or when its time is up.
 //!
-//! Exact for what is pending: the attempts of workers that the plan means; one that another plan has replaced is not waited for. The time
-//! is the record's deadline, on walls that agree; once any wall clock was set, it is not judged.
+//! Exact for what is pending: the attempts of workers that the plan means; one that another plan has replaced is not waited for, nor
+//! is one on a machine that the leader may believe dead: its roots fail, whoever waits. The time is the record's
+//! deadline, on walls that agree; once any wall clock was set, it is not judged.
 //!
 //! Not here: whether it goes on at all (`liveness`, `baseline`). Invariant: going on is a record that says the next step.
 
@@ -9,8 +10,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster_state::records::{EpochMs, KillStep, RebalanceStep, Status};
-use worker_api::ids::TopologyId;
+use worker_api::ids::{SupervisorId, TopologyId};
 
+use super::hearing::Hearing;
 use super::noticeboard::{Noticeboard, topology_at};
 use super::roots::Roots;
 use super::{Invariant, Observation, Settled, Violation};
@@ -20,6 +22,7 @@ use crate::machine::BEGIN_MS;
 #[derive(Default)]
 pub struct Draining {
     noticeboard: Noticeboard,
+    hearing: Hearing,
     roots: Roots<()>,
     /// Those that drain: when that ends at the latest, on the wall, and what for.
     draining: BTreeMap<TopologyId, (EpochMs, For)>,
@@ -68,7 +71,13 @@ impl Draining {
             return Ok(());
         }
         let placed = self.noticeboard.placed(id);
-        let is_meant = |(worker, plan)| placed.get(&worker).is_some_and(|(_, placed)| placed.version == plan);
+        let is_dead = |machine: &Option<SupervisorId>| {
+            machine.as_ref().is_some_and(|machine| self.hearing.may_be_dead(at, machine))
+        };
+        let is_meant = |(worker, plan)| {
+            let placed = placed.get(&worker).filter(|(machine, _)| !is_dead(machine));
+            placed.is_some_and(|(_, placed)| placed.version == plan)
+        };
         let all = self.roots.of(id).iter();
         let mut pending = all.filter(|(_, root)| is_meant((root.by.0, root.by.1.plan)));
         let Some(((tuple, attempt), root)) = pending.next() else { return Ok(()) };
@@ -84,6 +93,7 @@ impl Draining {
 impl Invariant for Draining {
     fn observe(&mut self, at: Duration, observation: &Observation) -> Result<(), Violation> {
         self.roots.observe(observation);
+        self.hearing.observe(at, observation);
         match observation {
             Observation::ClockJumped { .. } => self.clock_was_set = true,
             Observation::Recorded { path, .. } => {
@@ -142,5 +152,12 @@ mod tests {
     fn a_worker_that_another_plan_has_replaced_is_not_waited_for() {
         let moved = [plan_part('b', 6701, 2), plan_head(2, &['b'])];
         assert_eq!(after(2, &moved, (KILLED, REMOVING)), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_worker_on_a_machine_that_may_be_dead_is_not_waited_for() {
+        let status = (REBALANCING, SWITCHING);
+        assert_eq!(after(10, &[leads("n1")], status), [] as [String; 0]);
+        assert_eq!(after(9, &[leads("n1")], status).len(), 1);
     }
 }

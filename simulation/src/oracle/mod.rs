@@ -9,13 +9,15 @@
 //! | `one_outcome` | one end for each attempt | |
 //! | `incarnations` | no older life of a peer after a newer one | |
 //! | `conservation` | edges, if no worker ended; a living worker's own counts | edges, if workers ended |
+//! | `permits` | what was granted over a link has been received, at the end | |
 //! | `plans` | versions, parts that heads name | |
 //! | `leads` | a lead for each write, one at a time | |
 //! | `slots` | one worker at a time, incarnations | how long two topologies may have one slot in their plans |
+//! | `followed` | no older plan or record after a newer one | how soon a worker has heard of what holds |
 //! | `activation` | who was prepared before spouts are asked | |
-//! | `draining` | what was pending when it went on | the time, if a clock was set |
+//! | `draining` | what was pending when it went on, but on machines that may be dead | the time, if a clock was set |
 //! | `liveness` | what is left at the end | when that is: the world's patience |
-//! | `moves` | | who is moved off a machine that nothing was done to |
+//! | `moves` | who is moved off a machine that the leader has heard | for how long after a silence |
 //! | `baseline` | records, leases, folders, processes, blobs at the end | |
 //!
 //! Not here: making things happen. Invariant: the oracle only listens, so that a run is the same without it.
@@ -25,12 +27,15 @@ mod at_least_once;
 mod baseline;
 mod conservation;
 mod draining;
+mod followed;
+mod hearing;
 mod incarnations;
 mod leads;
 mod liveness;
 mod moves;
 mod noticeboard;
 mod one_outcome;
+mod permits;
 mod plans;
 mod roots;
 mod slots;
@@ -42,7 +47,7 @@ use std::time::Duration;
 
 use topology_api::ids::TaskId;
 use worker::process::WorkerReport;
-use worker_api::ids::{Life, PlanVersion, Port, SupervisorId, TopologyId, TopologyName, WorkerIndex};
+use worker_api::ids::{Life, PlanVersion, Port, Revision, SupervisorId, TopologyId, TopologyName, WorkerIndex};
 
 use crate::workload::Shape;
 
@@ -51,11 +56,13 @@ pub use at_least_once::AtLeastOnce;
 pub use baseline::Baseline;
 pub use conservation::Conservation;
 pub use draining::Draining;
+pub use followed::Followed;
 pub use incarnations::Incarnations;
 pub use leads::Leads;
 pub use liveness::Liveness;
 pub use moves::Moves;
 pub use one_outcome::OneOutcome;
+pub use permits::Permits;
 pub use plans::Plans;
 pub use slots::Slots;
 
@@ -144,6 +151,17 @@ pub enum Observation {
         /// In which slot.
         port: Port,
     },
+    /// A worker has reported what it has heard of.
+    Reported {
+        /// Its topology.
+        topology: TopologyId,
+        /// Which worker of it, and which life.
+        by: (WorkerIndex, Life),
+        /// The plan that it goes by.
+        placement: PlanVersion,
+        /// The record of its topology that it obeys.
+        revision: Revision,
+    },
     /// It has ended.
     WorkerEnded {
         /// Its topology.
@@ -183,6 +201,15 @@ pub enum Observation {
         /// Its name.
         machine: String,
     },
+    /// A Nimbus has answered a report of a machine, or of a worker on it.
+    Heard {
+        /// The Nimbus's machine.
+        nimbus: String,
+        /// The machine's name.
+        machine: String,
+        /// How long ago the report came.
+        took: Duration,
+    },
     /// A machine is not, or does not work or reach others, as it should, for so long from now on.
     Disturbed {
         /// Its name.
@@ -216,7 +243,7 @@ pub struct Settled {
 pub struct Running {
     /// Its plan.
     pub plan: PlanVersion,
-    /// How many workers it should have.
+    /// How many workers it should have; when its input has finished, those that are left.
     pub workers_wanted: usize,
     /// Those of its plan that run and are ready, with what they counted.
     pub workers: BTreeMap<WorkerIndex, (Life, Option<Box<WorkerReport>>)>,
@@ -260,10 +287,11 @@ impl Violation {
 /// All invariants, for topologies of these shapes; of others they know what they are told.
 pub fn invariants(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn Invariant + Send>> {
     let mut all = between_workers(shapes);
-    let of_daemons: [Box<dyn Invariant + Send>; 7] = [
+    let of_daemons: [Box<dyn Invariant + Send>; 8] = [
         Box::new(Plans::default()),
         Box::new(Leads::default()),
         Box::new(Slots::default()),
+        Box::new(Followed::default()),
         Box::new(Activation::new(shapes)),
         Box::new(Draining::default()),
         Box::new(Moves::default()),
@@ -281,6 +309,7 @@ pub fn between_workers(shapes: &BTreeMap<TopologyName, Shape>) -> Vec<Box<dyn In
         Box::new(Incarnations::default()),
         Box::new(Conservation::new(shapes)),
         Box::new(Liveness::default()),
+        Box::new(Permits),
     ]
 }
 

@@ -1,70 +1,56 @@
-//! No worker is moved off a machine that is well: where it lives, and nobody asked for a move, it stays.
+//! No worker is moved off a machine that the leader has heard: where it lives, and nobody asked for a move, it stays.
 //!
-//! A bound: a machine to which something was done is not judged until half a minute after that has passed, a topology that
-//! was rebalanced not for a minute, and a worker not before it has lived for half a minute.
+//! Exact for when a machine may be believed dead, but for how long what was decided then takes to be written. A worker that has
+//! died [`SERIES`] times is not judged: it may fail where it is.
 //!
 //! Not here: that a worker of a dead machine is moved (`liveness`). Invariant: only what a new plan says of workers that were placed by the one
 //! before is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cluster_state::records::Status;
 use worker_api::ids::{Life, SupervisorId, TopologyId, WorkerIndex};
 
+use super::hearing::Hearing;
 use super::noticeboard::{Noticeboard, topology_at};
 use super::{Invariant, Observation, Settled, Violation};
 
-/// How long after something was done to a machine its workers may be moved.
-const AFTER: Duration = Duration::from_secs(30);
-/// How long after a rebalance of a topology, or a word on the draining of a machine.
-const ASKED: Duration = Duration::from_secs(60);
-/// A worker that has lived for so long has not died again and again just now.
-const LIVED: Duration = Duration::from_secs(30);
+/// So many deaths may have a worker moved.
+const SERIES: u32 = 5;
 
 /// See the module.
 #[derive(Default)]
 pub struct Moves {
     noticeboard: Noticeboard,
+    hearing: Hearing,
     /// Where the workers of each plan are.
     placed: BTreeMap<TopologyId, BTreeMap<WorkerIndex, SupervisorId>>,
-    /// Which workers live, where, since when.
-    living: BTreeMap<(TopologyId, WorkerIndex, Life), (SupervisorId, Duration)>,
-    /// Until when machines are not judged, by name.
-    disturbed: BTreeMap<String, Duration>,
-    /// Until when topologies are not judged.
-    asked: BTreeMap<TopologyId, Duration>,
-    /// Until when nothing is, for a machine's draining was begun or ended.
-    drained: Duration,
+    /// Which workers live, and where.
+    living: BTreeSet<(TopologyId, WorkerIndex, SupervisorId, Life)>,
+    /// How often workers have died.
+    deaths: BTreeMap<(TopologyId, WorkerIndex), u32>,
 }
 
 impl Moves {
-    fn is_disturbed(&self, at: Duration, machine: &SupervisorId) -> bool {
-        // A machine's id is its name and the number of its disk.
-        let name = machine.as_str().rsplit_once('-').map_or(machine.as_str(), |(name, _)| name);
-        self.disturbed.get(name).is_some_and(|until| at < *until)
-    }
-
     fn planned(&mut self, at: Duration, id: &TopologyId) -> Result<(), Violation> {
         let placed = self.noticeboard.placed(id).into_iter();
         let after: BTreeMap<_, _> = placed.map(|(worker, (machine, _))| (worker, machine)).collect();
         let now = after.iter().filter_map(|(worker, machine)| Some((*worker, machine.clone()?))).collect();
         let before = self.placed.insert(id.clone(), now).unwrap_or_default();
-        if self.asked.get(id).is_some_and(|until| at < *until) || at < self.drained {
+        let status = self.noticeboard.topology(id).map(|topology| topology.status);
+        if !matches!(status, Some(Status::Active | Status::Inactive { .. })) {
             return Ok(());
         }
         for (worker, machine) in before {
-            // With fewer workers than before somebody asked for it.
-            let Some(there) = after.get(&worker) else { continue };
-            let lives =
-                |((topology, of, _), (on, since)): (&(TopologyId, WorkerIndex, Life), &(SupervisorId, Duration))| {
-                    topology == id && *of == worker && *on == machine && at >= *since + LIVED
-                };
-            if there.as_ref() == Some(&machine) || self.is_disturbed(at, &machine) || !self.living.iter().any(lives) {
+            let Some(there) = after.get(&worker).filter(|there| there.as_ref() != Some(&machine)) else { continue };
+            let lives = self.living.iter().any(|(topology, of, on, _)| (topology, *of, on) == (id, worker, &machine));
+            let fails = self.deaths.get(&(id.clone(), worker)).is_some_and(|deaths| *deaths >= SERIES);
+            if !lives || fails || self.hearing.may_be_dead(at, &machine) {
                 continue;
             }
             let to = there.as_ref().map_or("nowhere", |there| there.as_str());
-            let what = format!("{id}: worker {worker} lives on {machine}, which is well, and is moved to {to}");
+            let what = format!("{id}: worker {worker} lives on {machine}, which was heard, and is moved to {to}");
             return Err(Violation::new("moves", what));
         }
         Ok(())
@@ -74,27 +60,16 @@ impl Moves {
 impl Invariant for Moves {
     fn observe(&mut self, at: Duration, observation: &Observation) -> Result<(), Violation> {
         self.noticeboard.observe(observation);
+        self.hearing.observe(at, observation);
         match observation {
             Observation::WorkerStarted { topology, worker, life, machine, .. } => {
-                self.living.insert((topology.clone(), *worker, *life), (machine.clone(), at));
+                self.living.insert((topology.clone(), *worker, machine.clone(), *life));
             }
             Observation::WorkerEnded { topology, worker, life, .. } => {
-                self.living.remove(&(topology.clone(), *worker, *life));
-            }
-            Observation::Disturbed { machine, span } => {
-                let until = self.disturbed.entry(machine.clone()).or_default();
-                *until = (*until).max(at + *span + AFTER);
+                self.living.retain(|(id, of, _, lives)| (id, of, lives) != (topology, worker, life));
+                *self.deaths.entry((topology.clone(), *worker)).or_default() += 1;
             }
             Observation::Recorded { path, .. } => {
-                if path.starts_with("drained") {
-                    self.drained = at + ASKED;
-                }
-                if let Some((id, "")) = topology_at(path, "topologies") {
-                    let status = self.noticeboard.topology(&id).map(|topology| topology.status);
-                    if !matches!(status, Some(Status::Active | Status::Inactive { .. })) {
-                        self.asked.insert(id, at + ASKED);
-                    }
-                }
                 if let Some((id, "head")) = topology_at(path, "plans") {
                     return self.planned(at, &id);
                 }
@@ -114,14 +89,14 @@ mod tests {
     use super::super::stage::*;
     use super::*;
 
-    fn moved(done: &[Observation], after: Duration) -> Result<(), Violation> {
+    fn moved(done: &[Observation], after_secs: u64) -> Result<(), Violation> {
         let mut moves = Moves::default();
-        let begun = [record(true, ACTIVE), plan_part('a', 6700, 1), plan_head(1, &['a']), started(0, life(1, 1), 6700)];
-        for observation in begun.iter().chain(done) {
+        let begun = [leads("n1"), record(true, ACTIVE), plan_part('a', 6700, 1), plan_head(1, &['a'])];
+        for observation in begun.iter().chain(&[started(0, life(1, 1), 6700)]).chain(done) {
             assert_eq!(moves.observe(Duration::ZERO, observation), Ok(()));
         }
         // Nothing is placed any more: worker 0 waits.
-        moves.observe(after, &waiting(2))
+        moves.observe(Duration::from_secs(after_secs), &waiting(2))
     }
 
     fn waiting(version: u64) -> Observation {
@@ -133,15 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_lives_on_a_machine_that_is_well_stays() {
-        let what = "moves: words-1-1: worker 0 lives on m1, which is well, and is moved to nowhere";
-        let minute = Duration::from_secs(60);
-        assert_eq!(moved(&[], minute).unwrap_err().to_string(), what);
-        assert_eq!(moved(&[], LIVED / 2), Ok(()));
-        assert_eq!(moved(&[ended_life(0, life(1, 1))], minute), Ok(()));
-        let disturbed = |secs| Observation::Disturbed { machine: "m1".to_owned(), span: Duration::from_secs(secs) };
-        assert_eq!(moved(&[disturbed(40)], minute), Ok(()));
-        assert_eq!(moved(&[disturbed(1)], minute).unwrap_err().to_string(), what);
-        assert_eq!(moved(&[record(true, SWITCHING)], minute / 2), Ok(()));
+    fn a_worker_that_lives_on_a_machine_that_was_heard_stays() {
+        let what = "moves: words-1-1: worker 0 lives on m1, which was heard, and is moved to nowhere";
+        assert_eq!(moved(&[], 9).unwrap_err().to_string(), what);
+        assert_eq!(moved(&[], 10), Ok(()));
+        assert_eq!(moved(&[ended_life(0, life(1, 1))], 9), Ok(()));
+        assert_eq!(moved(&[record(true, SWITCHING)], 9), Ok(()));
+        let lives = (1..=u64::from(SERIES)).flat_map(|number| {
+            let next = started(0, life(1, number + 1), 6700);
+            [ended_life(0, life(1, number)), next]
+        });
+        let lives: Vec<Observation> = lives.collect();
+        assert_eq!(moved(&lives, 9), Ok(()));
+        assert_eq!(moved(&lives[2..], 9).unwrap_err().to_string(), what);
     }
 }

@@ -193,6 +193,17 @@ pub(super) fn plan_head(version: u64, parts: &[char]) -> Observation {
     recorded("plans/words-1-1/head", &json)
 }
 
+/// The Nimbus on this machine leads.
+pub(super) fn leads(host: &str) -> Observation {
+    let (format, token) = (r#""format":1,"writer":"n1/1","number":1"#, hash('d'));
+    recorded("leader", &format!(r#"{{{format},"nimbus":"{host}-0","host":"{host}","port":6627,"token":"{token}"}}"#))
+}
+
+/// It has heard machine `m1`, whose report came so many seconds ago.
+pub(super) fn heard_by(host: &str, secs: u64) -> Observation {
+    Observation::Heard { nimbus: host.to_owned(), machine: "m1".to_owned(), took: Duration::from_secs(secs) }
+}
+
 pub(super) const ACTIVE: &str = r#"{"state":"active"}"#;
 pub(super) const KILLED: &str = r#"{"state":"killed","step":"draining","wait_ms":30000,"deadline_ms":1767225630000}"#;
 pub(super) const REMOVING: &str = r#"{"state":"killed","step":"removing","wait_ms":30000,"deadline_ms":1767225630000}"#;

@@ -327,7 +327,7 @@ impl Drawn {
                 load_bytes: if kind == Kind::Slow { random.random_range(64..=160) << 10 } else { 0 },
             },
             message_timeout_s: random.random_range(5..=20),
-            inbox_tuples: [16, 256, 4096][random.random_range(0..3)],
+            inbox_tuples: [2, 4, 16, 4096][random.random_range(0..4)],
         }
     }
 }

@@ -6,8 +6,11 @@
 // Clippy sees that it is in a test only in the test functions themselves.
 #![allow(clippy::unwrap_used)]
 
+// The macros write paths that begin with `::storm`, the crate that users depend on.
+extern crate topology_api as storm;
+
 mod local;
+mod own;
 #[cfg(feature = "mutations")]
 mod proof;
 mod whole;
-mod world;

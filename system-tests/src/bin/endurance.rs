@@ -19,13 +19,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use nimbus_api::topology::{StatusWord, Topology, Window};
-use rustix::process::Signal;
 use serde_json::Value;
-use system_tests::cluster::{Cluster, signal};
+use system_tests::cluster::Cluster;
 use system_tests::evidence::Evidence;
 use system_tests::fault_topology::SOURCES;
 use system_tests::scripted::Machines;
-use system_tests::several::{Records, kill_leader, only, several, stop_leader, writer_of_leader, wrote_nothing};
+use system_tests::several::{
+    Records, TakeOver, awake, gets_blobs, kill_leader, lead_without_disk, several, stop_leader, takes_changes,
+    writer_of_leader, wrote_nothing,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 use worker_api::report::Stage;
 use zookeeper_server::{Ensemble, ZooKeeper};
@@ -204,15 +206,7 @@ async fn leader_stopped(options: &Options) -> Result<()> {
     sleep_until(begin + Duration::from_secs(70)).await;
     let before = records.all().await?;
     let begin = Instant::now();
-    signal(cluster.daemon(&slept.from).pid()?, Signal::CONT)?;
-    let awake = only(&cluster, &slept.from)?;
-    cluster
-        .wait("the one that slept follows", async |cluster| {
-            let summary = awake.cluster().await.ok()?;
-            let leader = summary.nimbuses.iter().find(|nimbus| nimbus.leads)?.port;
-            (Some(leader) == cluster.api_port_of(&slept.to)).then_some(())
-        })
-        .await?;
+    awake(&mut cluster, &slept).await?;
     figure("SIGCONT -> it follows", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     sleep(Duration::from_secs(20)).await;
     let after = records.all().await?;
@@ -227,27 +221,14 @@ async fn empty_folder(options: &Options) -> Result<()> {
     let zookeeper = ZooKeeper::start()?;
     let mut cluster = several(2, &[zookeeper.address()], 3, &options.conf()).await?;
     let load = Load::begin(&cluster, options).await?;
-    let leads = cluster.leader().await.context("a Nimbus leads")?;
-    let empty = if leads == "nimbus" { "nimbus-2" } else { "nimbus" };
-    cluster.daemon(empty).kill()?;
-    fs::remove_dir_all(cluster.daemon(empty).folder.join("local"))?;
-    cluster.daemon(&leads).kill()?;
+    let TakeOver { from: leads, to: empty, took } = lead_without_disk(&mut cluster).await?;
+    figure("it starts -> it leads", format!("{:.2} s", took.as_secs_f64()));
     let begin = Instant::now();
-    cluster.start(empty).await?;
-    cluster
-        .wait("the one without a disk leads", async |cluster| {
-            cluster.leader().await.filter(|leader| leader == empty).map(drop)
-        })
-        .await?;
-    figure("it starts -> it leads", format!("{:.2} s", begin.elapsed().as_secs_f64()));
-    let own = only(&cluster, empty)?;
-    let has_all = async || own.blobs().await.is_ok_and(|all| all.len() >= 2 && all.iter().all(|blob| blob.complete));
-    let begin = Instant::now();
-    cluster.wait("it has all blobs", async |_| has_all().await.then_some(())).await?;
+    gets_blobs(&cluster, &empty).await?;
     figure("it leads -> all blobs are there, from Supervisors", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     cluster.start(&leads).await?;
     sleep(Duration::from_secs(20)).await;
-    ensure!(cluster.leader().await.as_deref() == Some(empty), "the lead has moved to {:?}", cluster.leader().await);
+    ensure!(cluster.leader().await.as_ref() == Some(&empty), "the lead has moved to {:?}", cluster.leader().await);
     figure("it still leads", true);
     load.end(&cluster, false).await
 }
@@ -259,11 +240,7 @@ async fn zookeeper_lost(options: &Options) -> Result<()> {
     let leader = ensemble.leader()?;
     ensemble.servers()[leader].kill()?;
     let (begin, so_far) = (Instant::now(), acked(&load.folder));
-    cluster
-        .wait("changes are possible again", async |cluster| {
-            cluster.storm_output(&["activate", "load"]).ok().filter(|(code, ..)| *code == 0)
-        })
-        .await?;
+    takes_changes(&cluster, "load").await?;
     figure("its leading server lost -> changes possible", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     sleep(Duration::from_secs(20)).await;
     figure("acked while two servers are left, lines", acked(&load.folder) - so_far);
@@ -274,11 +251,7 @@ async fn zookeeper_lost(options: &Options) -> Result<()> {
     figure("acked in a minute without any server, lines", acked(&load.folder) - so_far);
     ensemble.restart_all()?;
     let begin = Instant::now();
-    cluster
-        .wait("changes are possible again", async |cluster| {
-            cluster.storm_output(&["activate", "load"]).ok().filter(|(code, ..)| *code == 0)
-        })
-        .await?;
+    takes_changes(&cluster, "load").await?;
     figure("all servers are back -> changes possible", format!("{:.2} s", begin.elapsed().as_secs_f64()));
     sleep(Duration::from_secs(20)).await;
     load.end(&cluster, false).await

@@ -1,6 +1,7 @@
 //! Machines that leave for maintenance, return, and join.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 
 use anyhow::{Result, ensure};
 use system_tests::cluster::Cluster;
@@ -70,11 +71,7 @@ fn a_machine_is_emptied_under_load_returns_and_another_joins_without_thrash() {
         add_machine(&mut cluster, "supervisor-c", 4, 4)?;
         cluster.start("supervisor-c").await?;
         ensure!(states(&cluster)?["127.0.0.2"] == "ALIVE", "{:?}", states(&cluster)?);
-        let evidence = completes(&cluster, &folder, LINES).await?;
-        let problems = evidence.problems(LINES);
-        ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
-        ensure!(evidence.fails.is_empty(), "{} failed, the first: {:?}", evidence.fails.len(), evidence.fails.first());
-        ensure!(evidence.doubles() == 0, "{} words were written twice", evidence.doubles());
+        completes(&cluster, &folder, LINES).await?.check_exact(LINES)?;
         // What is well placed stays where it is, or moves once: two machines came, so at most two plans.
         let moved = plan(&cluster).await?.0 - drained.0;
         ensure!(moved <= 2, "{moved} plans after two machines came");
@@ -113,6 +110,29 @@ fn a_machine_that_cannot_be_emptied_says_so_and_one_that_nobody_knows_is_refused
         let evidence = completes(&cluster, &folder, LINES).await?;
         let problems = evidence.problems(LINES);
         ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
+        Ok(())
+    });
+}
+
+#[test]
+fn the_last_machine_cannot_be_emptied_and_the_waiting_command_says_why() {
+    run(async || {
+        let zookeeper = ZooKeeper::start()?;
+        let cluster = several(1, &[zookeeper.address()], 2, &[]).await?;
+        cluster.submit_fault("fault", 2, LINES, 1000)?;
+        cluster.storm(&["admin", "drain", "127.0.0.3"])?;
+        let said = cluster.folder.join("said");
+        let mut draining =
+            cluster.storm_command(&["admin", "drain", "127.0.0.2"])?.stderr(File::create(&said)?).spawn()?;
+        let why = "127.0.0.2: 2 workers left; fault waits for slots to leave 127.0.0.2: no machine is available; start one \
+                   by `storm supervisor`";
+        let is_said = async |_: &Cluster| fs::read_to_string(&said).ok()?.lines().any(|line| line == why).then_some(());
+        cluster.wait("the reason is said", is_said).await?;
+        cluster.storm(&["admin", "undrain", "127.0.0.2"])?;
+        let code = draining.wait()?.code();
+        let said = fs::read_to_string(&said)?;
+        ensure!(code == Some(1) && said.contains("is no longer being emptied"), "{code:?} {said}");
+        cluster.storm(&["kill", "fault", "-w", "0"])?;
         Ok(())
     });
 }

@@ -11,7 +11,8 @@ use serde_json::Value;
 use system_tests::cluster::{Cluster, executables, signal};
 use system_tests::evidence::Evidence;
 use system_tests::several::{
-    Records, kill_leader, only, several, stop_leader, without, writer_of_leader, wrote_nothing,
+    Records, TakeOver, awake, gets_blobs, kill_leader, lead_without_disk, several, stop_leader, takes_changes, without,
+    writer_of_leader, wrote_nothing,
 };
 use zookeeper_server::{Ensemble, ZooKeeper};
 
@@ -35,15 +36,7 @@ async fn in_mid_stream(cluster: &Cluster, lines: u64) -> Result<(PathBuf, BTreeM
 /// Waits for the end of the stream: nothing missing, nothing foreign, nothing failed, nothing restarted.
 async fn judge(cluster: &Cluster, folder: &std::path::Path, lines: u64, pids: &BTreeMap<u16, u32>) -> Result<()> {
     let evidence = completes(cluster, folder, lines).await?;
-    let problems = evidence.problems(lines);
-    ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
-    ensure!(
-        evidence.fails.is_empty(),
-        "{} roots failed, the first: {:?}",
-        evidence.fails.len(),
-        evidence.fails.first()
-    );
-    ensure!(evidence.doubles() == 0, "{} words were written twice", evidence.doubles());
+    evidence.check_exact(lines)?;
     ensure!(evidence.starts.values().all(|starts| *starts == 1), "spouts were started again: {:?}", evidence.starts);
     let after = cluster
         .wait("all workers are known", async |cluster| cluster.pids("fault").await.ok().filter(|pids| pids.len() == 4))
@@ -127,16 +120,7 @@ fn a_leader_that_slept_writes_nothing_moves_nothing_and_follows() {
         let writer = writer_of_leader(&before)?;
         ensure!(writer != old, "the lead is still that of {old}");
 
-        signal(cluster.daemon(&slept.from).pid()?, Signal::CONT)?;
-        let awake = only(&cluster, &slept.from)?;
-        cluster
-            .wait("the one that slept follows", async |cluster| {
-                let summary = awake.cluster().await.ok()?;
-                let leader = summary.nimbuses.iter().find(|nimbus| nimbus.leads)?.port;
-                let is_there = summary.nimbuses.iter().any(|one| Some(one.port) == cluster.api_port_of(&slept.from));
-                (is_there && Some(leader) == cluster.api_port_of(&slept.to)).then_some(())
-            })
-            .await?;
+        let awake = awake(&mut cluster, &slept).await?;
         // It passes on what it is asked.
         awake.kill("long", nimbus_api::submission::Kill { wait_secs: Some(0) }).await?;
         cluster
@@ -159,26 +143,23 @@ fn a_nimbus_with_an_empty_folder_takes_the_lead_and_keeps_it() {
         let zookeeper = ZooKeeper::start()?;
         let mut cluster = several(2, &[zookeeper.address()], 2, &short_sessions()).await?;
         let (folder, pids) = in_mid_stream(&cluster, LINES).await?;
-        // The one that follows loses its disk, then the other its life: only Supervisors have the executable.
-        let leads = cluster.leader().await.context("a Nimbus leads")?;
-        let empty = if leads == "nimbus" { "nimbus-2" } else { "nimbus" };
-        cluster.daemon(empty).kill()?;
-        fs::remove_dir_all(cluster.daemon(empty).folder.join("local"))?;
-        cluster.daemon(&leads).kill()?;
-        cluster.start(empty).await?;
-        cluster
-            .wait("the one without a disk leads", async |cluster| {
-                cluster.leader().await.filter(|leader| leader == empty).map(drop)
+        // Only Supervisors have the executable, and give it to the leader that lacks it.
+        let TakeOver { from: leads, to: empty, .. } = lead_without_disk(&mut cluster).await?;
+        gets_blobs(&cluster, &empty).await?;
+        let id = cluster.topology("fault").await?.summary.id;
+        let said = cluster
+            .wait("the leader says that it has them", async |cluster| {
+                let said = cluster.daemons[&empty].output();
+                said.contains(&format!("{id}: all of its blobs are here")).then_some(said)
             })
             .await?;
-        // Its Supervisors give it what it lacks.
-        let own = only(&cluster, empty)?;
-        cluster
-            .wait("the leader has what it lacked", async |_| {
-                let blobs = own.blobs().await.ok()?;
-                (blobs.len() >= 2 && blobs.iter().all(|blob| blob.complete)).then_some(())
-            })
-            .await?;
+        let lacks =
+            said.lines().find(|line| line.contains(&format!("{id}: this Nimbus leads, and lacks of its blobs: ")));
+        let lacks = lacks.with_context(|| format!("the leader does not say what it lacks:\n{said}"))?;
+        for word in ["executable (", "graph (", "machine 127.0.0.2", "machine 127.0.0.3"] {
+            ensure!(lacks.contains(word), "{lacks}");
+        }
+        ensure!(said.matches("this Nimbus leads\n").count() == 1, "{said}");
         // A worker is restarted out of what its machine has.
         signal(pids[&2], Signal::KILL)?;
         cluster
@@ -189,14 +170,14 @@ fn a_nimbus_with_an_empty_folder_takes_the_lead_and_keeps_it() {
             .await?;
         // The other one comes back, and follows.
         cluster.start(&leads).await?;
-        ensure!(cluster.leader().await.as_deref() == Some(empty), "{:?}", cluster.leader().await);
+        ensure!(cluster.leader().await.as_ref() == Some(&empty), "{:?}", cluster.leader().await);
         cluster
             .wait("its topology is whole again", async |cluster| {
                 let summary = cluster.topology("fault").await.ok()?.summary;
                 (summary.status == StatusWord::Active && summary.tasks > 0).then_some(())
             })
             .await?;
-        let blobs = fs::read_dir(cluster.daemon(empty).folder.join("local/nimbus/blobs"))?.count();
+        let blobs = fs::read_dir(cluster.daemon(&empty).folder.join("local/nimbus/blobs"))?.count();
         ensure!(blobs >= 2, "{blobs} files are on the disk of the leader");
 
         let evidence = completes(&cluster, &folder, LINES).await?;
@@ -228,11 +209,7 @@ fn a_server_of_zookeeper_is_lost_then_all_of_them_and_data_flows() {
         let (code, _, said) = cluster.storm_output(&["deactivate", "fault"])?;
         ensure!(code == 69 && said.contains("cluster state"), "{code} {said}");
         ensemble.restart_all()?;
-        cluster
-            .wait("changes are possible again", async |cluster| {
-                cluster.storm_output(&["activate", "fault"]).ok().filter(|(code, ..)| *code == 0)
-            })
-            .await?;
+        takes_changes(&cluster, "fault").await?;
         count_words(&cluster, "with-three").await?;
         judge(&cluster, &folder, LINES, &pids).await
     });

@@ -76,17 +76,8 @@ fn more_workers_fewer_and_other_executors_lose_and_replay_nothing() {
         ensure!(after.summary.plan == before.summary.plan, "{:?}", after.summary);
         ensure!(cluster.pids("fault").await? == pids, "a worker was started anew");
         let evidence = completes(&cluster, &folder, LINES).await?;
-        let problems = evidence.problems(LINES);
-        ensure!(problems.is_empty(), "{} problems, the first: {:?}", problems.len(), problems.first());
         let logs = || cluster.daemons.iter().map(|(name, daemon)| format!("{name}:\n{}\n", daemon.output()));
-        ensure!(
-            evidence.fails.is_empty(),
-            "{} failed, the first: {:?}; {}",
-            evidence.fails.len(),
-            evidence.fails.first(),
-            logs().collect::<String>()
-        );
-        ensure!(evidence.doubles() == 0, "{} words were written twice", evidence.doubles());
+        evidence.check_exact(LINES).with_context(|| logs().collect::<String>())?;
         let topology = cluster.topology("fault").await?;
         ensure!(topology.summary.restarts == 0, "{} restarts", topology.summary.restarts);
         Ok(())

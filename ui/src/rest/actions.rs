@@ -10,7 +10,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use nimbus_api::submission::{Kill, Rebalance};
+use nimbus_api::submission::{Kill, Rebalance, check_wait};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -96,11 +96,12 @@ pub(super) async fn rebalance(
 
 /// A wait in a path.
 fn seconds(wait: &str, otherwise: &str) -> Result<u64, Refusal> {
-    wait.parse::<u32>().map(u64::from).map_err(|_| {
+    let secs = wait.parse().map_err(|_| {
         let shown: String = wait.chars().take(40).flat_map(char::escape_debug).collect();
-        let why = format!("the wait `{shown}` is no number of seconds, such as 30; {otherwise}");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why)
-    })
+        format!("the wait `{shown}` is no number of seconds, such as 30")
+    });
+    let checked = secs.and_then(|secs| check_wait(Some(secs)).map(|()| secs));
+    checked.map_err(|why| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}; {otherwise}")))
 }
 
 fn success(asked: &Asked, operation: &str, id: &str) -> Response {

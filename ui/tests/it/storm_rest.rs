@@ -230,6 +230,12 @@ async fn actions_reach_nimbus_and_answer_as_storm_does() {
             assert_eq!(refused, (500, "500 Server Error".into(), said));
         }
     }
+    for (operation, past) in [("kill", "killed"), ("rebalance", "rebalanced")] {
+        let path = format!("POST /api/v1/topology/{ID}/{operation}/604801");
+        let refused = ask(played.at(), &path, &[]).await.refusal();
+        let long = "a wait of 604801 s is longer than seven days: 0 to 604800 s are possible; nothing was";
+        assert_eq!(refused, (500, "500 Server Error".into(), format!("{long} {past}")));
+    }
     assert_eq!(played.told(), told);
 }
 

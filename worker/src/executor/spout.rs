@@ -218,15 +218,25 @@ impl SpoutExecutor {
                 self.restart(slot, &text).await?;
             }
         }
-        let SpoutSlot { pending, state, .. } = &mut self.tasks[slot];
-        if let Asking::At(_) = state {
-            *state = Asking::Now;
+        if let Asking::At(_) = self.tasks[slot].state {
+            self.tasks[slot].state = Asking::Now;
         }
-        if let Some(pending) = pending {
-            let (all, held) = (pending.pending() as u64, pending.held() as u64);
-            self.core.stats.count(|counts| (counts.pending, counts.held) = (all, held));
-        }
+        let all = self.pending_of_all();
+        self.core.stats.count(|counts| (counts.pending, counts.held, counts.window) = all);
         Ok(())
+    }
+
+    /// What is pending and held, and the windows: of all tasks, as who drains waits for all of them.
+    fn pending_of_all(&self) -> (u64, u64, u64) {
+        let (mut all, mut held, mut window) = (0, 0, 0);
+        for slot in &self.tasks {
+            window += u64::from(slot.window.limit());
+            if let Some(pending) = &slot.pending {
+                all += pending.pending() as u64;
+                held += pending.held() as u64;
+            }
+        }
+        (all, held, window)
     }
 
     /// Opens a spout when it is first activated; tells it of each change.
@@ -343,13 +353,11 @@ impl SpoutExecutor {
             self.core.open_since_us = None;
         }
         self.core.hand_on(task, began_us).await?;
-        let SpoutSlot { spout, pending, window, .. } = &mut self.tasks[slot];
-        let (all, held) = pending.as_ref().map_or((0, 0), |pending| (pending.pending(), pending.held()));
-        let limit = window.limit();
+        let all = self.pending_of_all();
+        let spout = &mut self.tasks[slot].spout;
         self.core.stats.asked(task, |outputs, counts| {
             spout.output().counts(outputs);
-            (counts.pending, counts.held) = (all as u64, held as u64);
-            counts.window = u64::from(limit);
+            (counts.pending, counts.held, counts.window) = all;
         });
         Ok(())
     }

@@ -468,7 +468,15 @@ impl Link {
 
     /// Whether it is connected, and counts since it was made.
     pub fn report(&self) -> LinkReport {
-        LinkReport { connected: self.is_connected(), ..self.statistics }
+        let (received, granted) = (self.permits.granted(), self.windows.granted());
+        LinkReport {
+            connected: self.is_connected(),
+            tuple_permits_received: received.tuples,
+            byte_permits_received: received.bytes,
+            tuple_permits_granted: granted.tuples,
+            byte_permits_granted: granted.bytes,
+            ..self.statistics
+        }
     }
 
     /// Notes a frame that is to be confirmed; whether the writer must look at its clock anew.

@@ -87,6 +87,11 @@ impl Permits {
         !had_room && permit.has_room()
     }
 
+    /// What all tasks have granted together since the link began.
+    pub fn granted(&self) -> Amount {
+        self.tasks.values().fold(Amount::default(), |sum, permit| sum.plus(permit.granted))
+    }
+
     /// The link begins anew: nothing is granted and nothing sent.
     pub fn renew(&mut self) {
         self.tasks.clear();
@@ -151,6 +156,11 @@ impl Windows {
         due.then(|| window.grant(task, size))
     }
 
+    /// What was granted for all tasks together since the link began.
+    pub fn granted(&self) -> Amount {
+        self.tasks.values().fold(Amount::default(), |sum, window| sum.plus(window.granted))
+    }
+
     /// The link begins anew: the first grants, one for each task.
     pub fn renew(&mut self) -> Vec<Grant> {
         let size = self.window;
@@ -210,6 +220,7 @@ mod tests {
         let mut permits = Permits::default();
         permits.grant(grant(10, 100));
         permits.grant(grant(5, 50));
+        assert_eq!(permits.granted(), amount(10, 100));
         permits.send(TASK, amount(5, 50));
         assert!(permits.has_room(TASK));
     }
@@ -221,6 +232,7 @@ mod tests {
         windows.receive(TASK, amount(10, 100));
         assert_eq!(windows.consume(TASK, amount(4, 40)), None);
         assert_eq!(windows.consume(TASK, amount(1, 10)), Some(grant(15, 1050)));
+        assert_eq!(windows.granted(), amount(15, 1050));
         assert_eq!(windows.consume(TASK, amount(4, 40)), None);
         windows.receive(TASK, amount(1, 500));
         assert_eq!(windows.consume(TASK, amount(0, 500)), Some(grant(19, 1590)));
@@ -315,6 +327,7 @@ mod tests {
                 permits.grant(grant);
             }
             prop_assert!(permits.has_room(TASK), "all is consumed, but nothing may be sent");
+            prop_assert_eq!(permits.granted(), windows.granted());
         }
     }
 }
