@@ -114,6 +114,47 @@ fn activate_and_deactivate_are_told_in_order_and_acks_still_come() {
 }
 
 #[test]
+fn what_a_spout_has_emitted_leaves_although_it_is_asked_no_more() {
+    /// Its second call fills a batch of one stream, so that it is left, while a tuple of the other waits for more; and has it
+    /// asked no more.
+    struct Stopped(Arc<Mutex<Option<LocalCluster>>>, u64);
+    impl Spout for Stopped {
+        type Output = Two;
+        type MessageId = u64;
+        fn next(&mut self, out: &mut Roots<'_, Two, u64>) -> Result<Next> {
+            let cluster = self.0.lock().unwrap();
+            let Some(cluster) = &*cluster else { return Ok(Next::Idle(Duration::from_millis(1))) };
+            self.1 += 1;
+            match self.1 {
+                1 => out.root(1).left.emit(Item { n: 1 }),
+                2 => {
+                    let mut root = out.root(2);
+                    (0..256).for_each(|n| root.right.emit(Item { n }));
+                    cluster.deactivate();
+                }
+                _ => return Ok(Next::Idle(Duration::from_secs(1))),
+            }
+            Ok(Next::Emitted)
+        }
+    }
+    run_paused(async |seam| {
+        let shared = Arc::new(Mutex::new(None));
+        let cluster = shared.clone();
+        let mut topology = Topology::builder("stopped");
+        let two = topology.spout("two", move || Stopped(cluster.clone(), 0)).add();
+        topology.bolt("sink", does(nothing)).shuffle(&two.left).shuffle(&two.right).add();
+        *shared.lock().unwrap() = Some(start(topology, 1, &seam).await);
+        until(&seam, "both roots are acked", || {
+            let cluster = shared.lock().unwrap();
+            cluster.as_ref().is_some_and(|cluster| executor(cluster, "two").counts.acked == 2)
+        })
+        .await;
+        let cluster = shared.lock().unwrap().take();
+        cluster.unwrap().stop(Duration::ZERO).await;
+    });
+}
+
+#[test]
 fn an_error_in_next_is_reported_and_retried_after_a_pause_that_grows_with_failures_in_a_row() {
     run_paused(async |seam| {
         let (log, at) = (Log::new(), Log::new());

@@ -289,12 +289,15 @@ impl SpoutExecutor {
             Asking::Done => return self.end_if_settled(slot).await.map(|()| false),
             Asking::Ended => false,
         };
-        if !it.active || !due {
-            return Ok(false);
-        }
         let room = Self::room(it);
-        if room == 0 {
-            self.core.stats.doing(Doing::WaitingForPending, now_us);
+        if !it.active || !due || room == 0 {
+            if it.active && due {
+                self.core.stats.doing(Doing::WaitingForPending, now_us);
+            }
+            // What it had more to add to waits for nothing now: its roots would be pending for ever.
+            if it.spout.output().holds_tuples() {
+                self.hand_on(slot, true, now_us).await?;
+            }
             return Ok(false);
         }
         self.core.stats.doing(Doing::Executing, now_us);
