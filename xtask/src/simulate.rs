@@ -29,8 +29,7 @@ pub(crate) struct Options {
     /// Have this bug on: one of `mutations::Mutation`
     #[arg(long, value_name = "NAME")]
     mutation: Option<String>,
-    /// Look for each bug within the seeds in which it must be found, and print the table; `--mutation` limits it to one, and
-    /// `--seeds` says in how many seeds those are looked for that have no such bound
+    /// Look for each bug within the seeds in which it must be found, and print the table; `--mutation` limits it to one
     #[arg(long)]
     mutations: bool,
     /// Write the log of the last seed here; those of failing seeds go to `target/simulation` otherwise
