@@ -149,6 +149,7 @@ impl Process {
         match result {
             Ok(Election::Won(token)) => {
                 self.election_trouble = None;
+                self.won = Some((session.epoch, token.clone()));
                 if self.token() != Some(&token) {
                     tracing::info!("this Nimbus leads");
                     self.wishes = Wishes::default();

@@ -244,6 +244,8 @@ pub(crate) struct Process {
     is_pausing: bool,
     /// Why the last election was none.
     election_trouble: Option<String>,
+    /// The last lead that was won, and the epoch of the session that it was won in.
+    won: Option<(u64, BlobHash)>,
     /// Looks for expired uploads, and ends by itself.
     sweeping: Option<Task<()>>,
     /// When expired uploads were last looked for, on `clock`.
@@ -314,6 +316,7 @@ impl Process {
             wishes: Wishes::default(),
             is_pausing: false,
             election_trouble: None,
+            won: None,
             sweeping: None,
             swept_ms: 0,
             lacking: Vec::new(),

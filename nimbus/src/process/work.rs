@@ -43,9 +43,10 @@ impl Process {
             let (board, me, session, seam) =
                 (Arc::clone(&self.board), self.me.clone(), self.session, self.seam.clone());
             let held = self.token().cloned();
-            return Some(Box::pin(
-                async move { Done::Elected(session, elect(&board, &me, held.as_ref(), &seam).await) },
-            ));
+            let won = self.won.clone().filter(|(epoch, _)| *epoch == session.epoch).map(|(_, token)| token);
+            return Some(Box::pin(async move {
+                Done::Elected(session, elect(&board, &me, held.as_ref(), won.as_ref(), &seam).await)
+            }));
         }
         let board = Arc::clone(&self.board);
         if let Role::Follows(_) = self.role {
