@@ -289,7 +289,7 @@ impl LinkHandle {
         self.0.link().life().map(|life| life.incarnation)
     }
 
-    /// This life of the peer, and all before it, are known to be dead: what was queued for it is dropped, and
+    /// This life of the peer, and all before it, are known to be dead: batches for it are dropped, and
     /// [`Deliver::peer_lost`] is called if it had been connected.
     pub fn give_up(&self, life: Life) {
         self.change(|link, effects| link.give_up(life, effects));

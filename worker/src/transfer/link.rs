@@ -269,7 +269,7 @@ impl Link {
         self.gone = self.gone.max(Some(life));
         let Some(old) = self.life.take_if(|known| *known <= life) else { return };
         self.connection = None;
-        self.outbox = Outbox::default();
+        self.outbox.renew();
         for end in &self.ended {
             self.outbox.push(Record::End(end.clone()));
         }

@@ -173,6 +173,32 @@ impl Default for Outbox {
 }
 
 impl Outbox {
+    /// The life of the peer is gone. Batches, ends and grants were for it; what was said of roots and of other workers goes to
+    /// its next life, as far as it was not confirmed: that life's tuples may have come here by another worker before this link
+    /// heard of it. To a ledger whose roots were meant by it the rest is stale.
+    pub fn renew(&mut self) {
+        let old = std::mem::take(self);
+        let sent = old.unconfirmed.iter().flat_map(|frame| frame.records.iter());
+        for record in sent.chain(&old.lists).chain(&old.ordered) {
+            match record {
+                Record::Acks(acks) => acks.iter().for_each(|ack| self.acks.push(*ack)),
+                Record::Fails(fails) => fails.iter().for_each(|fail| self.fails.push(fail.clone())),
+                Record::Held(roots) => roots.iter().for_each(|root| self.held.push(*root)),
+                Record::Lost { .. } => self.ordered.push_back(record.clone()),
+                Record::Grants(_) | Record::Data(_) | Record::End(_) => {}
+            }
+        }
+        old.acks.entries.into_iter().for_each(|ack| self.acks.push(ack));
+        old.fails.entries.into_iter().for_each(|fail| self.fails.push(fail));
+        old.held.entries.into_iter().for_each(|root| self.held.push(root));
+    }
+
+    /// Acks that wait, and the second lane.
+    #[cfg(test)]
+    pub fn waiting(&self) -> (&[AckRecord], impl Iterator<Item = &Record>) {
+        (&self.acks.entries, self.ordered.iter())
+    }
+
     /// Queues an ack; those about the same root are merged.
     pub fn ack(&mut self, ack: AckRecord) {
         self.acks.push(ack);

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use topology_api::anchor::{Generation, LedgerId, Slot};
+use topology_api::fail::FailKind;
 
 use super::super::frame::{self, Grant};
 use super::*;
@@ -201,6 +202,31 @@ fn each_life_is_told_which_sources_have_ended() {
 }
 
 #[test]
+fn what_was_said_of_roots_goes_to_the_next_life() {
+    let (mut link, id) = connected(5);
+    let ack = |number, edge| AckRecord { root: root(number), edge, mask: 0 };
+    let failed = (root(4), FailReason::new(FailKind::Failed, "bolt", "no"));
+    let lost = Record::Lost { worker: GONE, incarnation: Incarnation(3) };
+    link.acks([ack(0, 1)]);
+    written(link.turn(id, 1000, ms(0)));
+    receive(&mut link, id, Frame { sequence: 0, confirms: 1, records: vec![] }, ms(0)).0.unwrap();
+    link.acks([ack(0, 2), ack(2, 4)]);
+    link.lost(GONE, Incarnation(3));
+    written(link.turn(id, 1000, ms(0)));
+    // Sent and not confirmed until here, waiting from here. The next life may have asked for all of it by way of another worker.
+    link.acks([ack(0, 8)]);
+    link.fail(failed.0, failed.1.clone());
+    link.held([root(6)]);
+    link.data(data(1)).unwrap();
+    link.connected(agreed(6, 0), ms(0), &mut Vec::new()).unwrap();
+    let Turn::Write { frames, .. } = link.turn(ConnectionId(2), 1000, ms(0)) else { panic!("nothing to write") };
+    let said: Vec<&Record> = frames[0].records.iter().filter(|record| !matches!(record, Record::Grants(_))).collect();
+    let acks = Record::Acks(vec![ack(0, 10), ack(2, 4)]);
+    let (fails, held) = (Record::Fails(vec![failed]), Record::Held(vec![root(6)]));
+    assert_eq!(said, [&acks, &fails, &held, &lost]);
+}
+
+#[test]
 fn silence_closes_and_a_keep_alive_prevents_it() {
     let (mut link, id) = connected(1);
     written(link.turn(id, 1000, ms(0)));
@@ -338,8 +364,18 @@ impl Side {
                     self.seen.lost.push(old);
                     self.seen.records.clear();
                     self.seen.edges.clear();
-                    // What waited for that life is dropped, but for the ends.
-                    self.sent = self.ended.iter().map(|end| Sent::End(*end)).collect();
+                    // Batches that waited for that life are dropped. What goes to the next one is tried by itself
+                    // (`what_was_said_of_roots_goes_to_the_next_life`); here it has to arrive there once.
+                    let (acks, ordered) = self.link.outbox.waiting();
+                    let acks = acks.iter().map(|ack| Sent::Ack(number_of(ack.root), ack.edge));
+                    self.sent = acks.collect();
+                    self.sent.extend(ordered.map(|record| match record {
+                        Record::Lost { incarnation, .. } => Sent::Lost(incarnation.0),
+                        Record::End(end) => Sent::End(u64::from(end.source.0)),
+                        record => panic!("{record:?} was for the life that is gone"),
+                    }));
+                    let ends = self.sent.iter().filter(|sent| matches!(sent, Sent::End(_))).count();
+                    assert_eq!(ends, self.ended.len());
                 }
                 Effect::Deliver(Record::Data(data)) => {
                     self.unconsumed += 1;
