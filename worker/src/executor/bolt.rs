@@ -172,7 +172,8 @@ impl BoltExecutor {
     fn take_at_once(&mut self, timer_us: Option<u64>) -> Option<Envelope> {
         let settles_later = |slot: &BoltSlot| slot.bolt.in_flight() > 0 || slot.bolt.holds().is_some();
         let is_due = timer_us.is_some_and(|at_us| at_us <= self.core.seen_us);
-        if is_due || self.core.phase.is_changed() || self.tasks.iter().any(settles_later) {
+        let stops = self.core.phase.is_changed() && self.core.phase.see() == Phase::Stopping;
+        if is_due || stops || self.tasks.iter().any(settles_later) {
             return None;
         }
         self.inbox.take()
