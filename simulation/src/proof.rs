@@ -32,7 +32,7 @@ pub const WITHIN: [(Mutation, u64); 20] = [
     (Mutation::UnguardedLeaderWrite, 3),
     (Mutation::WorkerStartedTwice, 3),
     (Mutation::PinnedBlobDropped, 6),
-    (Mutation::SpoutsActivatedTooEarly, 18),
+    (Mutation::SpoutsActivatedTooEarly, 24),
     (Mutation::DrainCutShort, 15),
 ];
 
