@@ -22,6 +22,12 @@ use simulation::world::Counts;
 const STUCK: Duration = Duration::from_secs(300);
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// How long things may go wrong in a seed: a day. More than that takes longer than [`STUCK`].
+const MOST_MINUTES: u64 = 24 * 60;
+/// The machines of Nimbuses have the numbers below that of the first Supervisor's.
+const MOST_NIMBUSES: u64 = 99;
+/// More than any machine has cores.
+const MOST_THREADS: u64 = 1024;
 /// Last lines of a log that are shown.
 const LINES: usize = 40;
 
@@ -31,7 +37,7 @@ struct Options {
     first: u64,
     /// How long things go wrong in each seed.
     minutes: u64,
-    nimbuses: Option<u16>,
+    nimbuses: u16,
     threads: u64,
     mutation: Option<Mutation>,
     /// Whether each bug is to be found within its seeds.
@@ -63,7 +69,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         seeds: 1,
         first: 1,
         minutes: 5,
-        nimbuses: None,
+        nimbuses: 3,
         threads: 1,
         mutation: None,
         proof: false,
@@ -78,18 +84,31 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
         let value = arguments.next().ok_or_else(|| format!("{key} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{key} needs a number, not `{value}`"));
         match key.as_str() {
-            "--seeds" => options.seeds = number()?,
+            "--seeds" => options.seeds = within(&key, number()?, u64::MAX)?,
             "--seed" => options.first = number()?,
-            "--minutes" => options.minutes = number()?.max(1),
-            "--nimbuses" => options.nimbuses = Some(u16::try_from(number()?).unwrap_or(u16::MAX).clamp(1, 99)),
-            "--threads" => options.threads = number()?.max(1),
+            "--minutes" => options.minutes = within(&key, number()?, MOST_MINUTES)?,
+            "--nimbuses" => options.nimbuses = within(&key, number()?, MOST_NIMBUSES)? as u16,
+            "--threads" => options.threads = within(&key, number()?, MOST_THREADS)?,
             "--mutation" => options.mutation = Some(mutation(&value)?),
             "--log" => options.log = Some(PathBuf::from(value)),
             "--folder" => options.folder = PathBuf::from(value),
             _ => return Err(format!("{key} is not known")),
         }
     }
+    let Options { first, seeds, .. } = options;
+    if first.checked_add(seeds).is_none() {
+        return Err(format!("--seed {first} and --seeds {seeds} go beyond the last seed, which is {}", u64::MAX - 1));
+    }
     Ok(options)
+}
+
+/// The number, if it is at least 1 and not above this: none is taken for another one, so that no run passes that was not made.
+fn within(key: &str, number: u64, most: u64) -> Result<u64, String> {
+    match number {
+        0 => Err(format!("{key} needs a number from 1 on, not 0")),
+        _ if number > most => Err(format!("{key} needs a number from 1 to {most}, not {number}")),
+        _ => Ok(number),
+    }
 }
 
 fn mutation(name: &str) -> Result<Mutation, String> {
@@ -112,7 +131,7 @@ fn now() -> std::time::Instant {
 fn simulate(options: &Options) -> ExitCode {
     let began = now();
     let next = AtomicU64::new(options.first);
-    let end = options.first.saturating_add(options.seeds);
+    let end = options.first + options.seeds;
     let running = Running::default();
     let (done, outcomes) = sync_channel::<(u64, Outcome)>(64);
     let mut total = Total::default();
@@ -123,16 +142,14 @@ fn simulate(options: &Options) -> ExitCode {
                 #[cfg(feature = "mutations")]
                 mutations::switch(options.mutation);
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        break;
-                    }
+                    let later = |seed| (seed < end).then_some(seed + 1);
+                    let Ok(seed) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later) else { break };
                     let note = |log| {
                         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
                         running.insert(thread, (seed, now(), log));
                     };
                     let mut config = Config::of(seed, Duration::from_secs(60 * options.minutes));
-                    config.nimbuses = options.nimbuses.unwrap_or(config.nimbuses);
+                    config.nimbuses = options.nimbuses;
                     let outcome = run_watched(&config, |log| note(Some(log)));
                     if done.send((seed, outcome)).is_err() {
                         break;
@@ -222,7 +239,10 @@ impl Total {
             println!("  at {:.3} s {violation}", at.as_secs_f64());
         }
         let mutation = options.mutation.map(|mutation| format!(" --mutation {mutation:?}")).unwrap_or_default();
-        println!("  again: cargo xtask simulate --seed {seed} --minutes {}{mutation} --log FILE", options.minutes);
+        let Options { minutes, nimbuses, .. } = options;
+        println!(
+            "  again: cargo xtask simulate --seed {seed} --minutes {minutes} --nimbuses {nimbuses}{mutation} --log FILE"
+        );
         let file = options.folder.join(format!("seed-{seed}.log"));
         if options.log.is_none() && write(&file, &outcome.log) {
             println!("  log: {}", file.display());
@@ -275,5 +295,35 @@ fn write(file: &Path, text: &str) -> bool {
             println!("cannot write {}: {error}", file.display());
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> Option<String> {
+        options(line.split(' ').map(str::to_owned)).err()
+    }
+
+    #[test]
+    fn what_would_run_no_seed_or_another_one_is_refused() {
+        let refusals = [
+            ("--seeds 0", "--seeds needs a number from 1 on, not 0"),
+            (
+                "--seed 18446744073709551615",
+                "--seed 18446744073709551615 and --seeds 1 go beyond the last seed, which is 18446744073709551614",
+            ),
+            ("--minutes 0", "--minutes needs a number from 1 on, not 0"),
+            ("--minutes 307445734561825861", "--minutes needs a number from 1 to 1440, not 307445734561825861"),
+            ("--nimbuses 0", "--nimbuses needs a number from 1 on, not 0"),
+            ("--nimbuses 100", "--nimbuses needs a number from 1 to 99, not 100"),
+            ("--threads 0", "--threads needs a number from 1 on, not 0"),
+        ];
+        for (line, why) in refusals {
+            assert_eq!(refused(line).as_deref(), Some(why), "{line}");
+        }
+        let most = "--seed 18446744073709551614 --seeds 1 --minutes 1440 --nimbuses 99 --threads 1024";
+        assert_eq!(refused(most), None);
     }
 }

@@ -120,11 +120,6 @@ impl Process {
         lock(&self.0.gate.state).run != Run::Ended
     }
 
-    /// Whether it is paused.
-    pub fn is_paused(&self) -> bool {
-        lock(&self.0.gate.state).run == Run::Paused
-    }
-
     /// Ends it now, as SIGKILL does.
     pub fn kill(&self) {
         end(&self.0.gate);

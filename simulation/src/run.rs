@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_state::paths;
-use cluster_state::records::{PlanHead, Topology};
+use cluster_state::records::{PlanHead, Status, Topology};
 use nimbus::{Engine, NimbusConfig, Parts};
 use supervisor::{Supervisor, SupervisorConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use worker_api::ids::{Port, TopologyId};
+use worker_api::ids::{Port, TopologyId, TopologyName};
 
 use crate::checks::{Check, Checks};
 use crate::faults::{Faults, Tally};
@@ -25,7 +25,7 @@ use crate::network::MachineId;
 use crate::nimbuses::PORT;
 use crate::oracle::{Observation, Running, Settled, Violation, invariants};
 use crate::users::Users;
-use crate::workload::{SubmittedTopology, Workload};
+use crate::workload::{Shape, SubmittedTopology, Workload};
 use crate::world::{Counts, World};
 
 /// How long the cluster state keeps a session that it does not hear from.
@@ -37,8 +37,13 @@ pub const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until a daemon that has ended is started again.
 const DAEMON_RESTART: Duration = Duration::from_secs(1);
 /// How long the cluster may take to settle after all faults have stopped: machines are believed dead after 10 s, messages
-/// are held for 20 s at most, a worker that died again and again rests for half a minute.
-pub const SETTLE: Duration = Duration::from_secs(120);
+/// are held for 20 s at most, a worker that died again and again rests for half a minute. A topology with too few workers
+/// grows a minute after a machine of it died, or after it was last rebalanced by itself, and drains before that.
+pub const SETTLE: Duration = Duration::from_secs(180);
+/// After so long of it sources give nothing new.
+const SOURCES_CLOSE: Duration = Duration::from_secs(30);
+/// For so long of it users may be refused.
+const USERS_SETTLE: Duration = Duration::from_secs(60);
 /// A cluster that was settled for so many seconds is judged: blobs that nobody needs are then gone too.
 const QUIET_SECONDS: u32 = 45;
 /// Users' machine.
@@ -140,6 +145,8 @@ pub(crate) struct Cluster {
     nimbuses: Vec<Machine>,
     machines: Vec<Machine>,
     workload: Workload,
+    /// What its topologies ask for.
+    shapes: BTreeMap<TopologyName, Shape>,
     checks: Checks,
 }
 
@@ -158,10 +165,11 @@ impl Cluster {
         for topology in workload.topologies() {
             world.install(topology.clone());
         }
-        let mut judges = invariants(&workload.shapes());
+        let shapes = workload.shapes();
+        let mut judges = invariants(&shapes);
         judges.push(checks.listener());
         world.judged_by(judges);
-        Cluster { world, config, nimbuses, machines, workload, checks }
+        Cluster { world, config, nimbuses, machines, workload, shapes, checks }
     }
 
     async fn run(self) -> Outcome {
@@ -195,8 +203,8 @@ impl Cluster {
         self.workload.faults_on(false);
         let mut settling = JoinSet::new();
         let wishes = faults.clone();
-        settling.spawn(async move { wishes.users_settle(SETTLE / 2).await });
-        self.watch_until(stop + SETTLE / 4).await;
+        settling.spawn(async move { wishes.users_settle(USERS_SETTLE).await });
+        self.watch_until(stop + SOURCES_CLOSE).await;
         self.workload.close_sources();
         self.world.note(format_args!("sources are closed"));
         let end = stop + SETTLE;
@@ -279,31 +287,58 @@ impl Cluster {
     fn is_settled(&self, users: &Users) -> bool {
         let settled = self.settled(users);
         let is_quiet = |running: &Running| {
-            running.workers.len() == running.workers_wanted && running.pending == 0 && running.queued == 0
+            let Running { workers_planned, workers_wanted, workers, pending, queued, .. } = running;
+            (workers_planned, workers.len()) == (workers_wanted, *workers_wanted) && pending + queued == 0
         };
         let plans = settled.records.iter().filter(|path| path.ends_with("/head")).count();
         plans == settled.running.len() && settled.running.values().all(is_quiet)
     }
 
+    /// How many workers a topology shall have by its record: as many as users have asked for, and it has executors for.
+    fn wanted(&self, record: &Topology) -> Option<usize> {
+        let graph = &self.shapes.get(&record.name)?.graph;
+        let before = &record.rebalanced;
+        let to = match &record.status {
+            Status::Rebalancing { to, .. } => to,
+            Status::Active | Status::Inactive { .. } | Status::Killed { .. } => before,
+        };
+        let submitted = || graph.config.get("topology.workers")?.as_u64();
+        let asked = to.workers.or(before.workers).map(u64::from).or_else(submitted).unwrap_or(1);
+        let executors = graph.components.iter().map(|component| {
+            let changed = to.executors.get(&component.name).or_else(|| before.executors.get(&component.name));
+            changed.map_or(component.executors, |executors| *executors as usize)
+        });
+        Some(executors.sum::<usize>().min(asked as usize))
+    }
+
     fn settled(&self, users: &Users) -> Settled {
         let values = self.world.cluster_state().values();
         let mut settled = Settled { records: values.keys().cloned().collect(), ..Settled::default() };
+        let record =
+            |id: &TopologyId| serde_json::from_slice::<Topology>(values.get(paths::topology(id).as_str())?).ok();
         for id in users.topologies() {
             let head = values.get(paths::plan_head(&id).as_str());
             let head = head.and_then(|head| serde_json::from_slice::<PlanHead>(head).ok());
+            let planned = head.as_ref().map(|head| usize::from(head.workers));
+            // What has ended by itself, as users have activated all others, is not dealt anew. Without a plan it is missing
+            // all it should have.
+            let has_ended = |record: &Topology| matches!(record.status, Status::Inactive { .. });
+            let wanted = record(&id).filter(|record| !has_ended(record)).and_then(|record| self.wanted(&record));
             let running = Running {
-                plan: head.as_ref().map(|head| head.version).unwrap_or_default(),
-                // Without a plan it is missing all it should have.
-                workers_wanted: head.map_or(usize::MAX, |head| usize::from(head.workers)),
+                plan: head.map(|head| head.version).unwrap_or_default(),
+                workers_planned: planned.unwrap_or_default(),
+                workers_wanted: wanted.or(planned).unwrap_or(usize::MAX),
                 ..Running::default()
             };
             settled.running.insert(id, running);
         }
-        let is_finished = |id: &&TopologyId| {
-            let record = values.get(paths::topology(id).as_str());
-            let record = record.and_then(|record| serde_json::from_slice::<Topology>(record).ok());
-            record.is_some_and(|record| record.status.is_finished())
-        };
+        let slots: usize = self.machines.iter().map(|machine| machine.slots().len()).sum();
+        let wanted = settled.running.values().fold(0_usize, |sum, running| sum.saturating_add(running.workers_wanted));
+        if wanted > slots {
+            // Who gets how many depends on who came first; nobody goes without any.
+            settled.running.values_mut().for_each(|running| running.workers_wanted = running.workers_planned.max(1));
+        }
+        let is_finished = |id: &&TopologyId| record(id).is_some_and(|record| record.status.is_finished());
         // A worker of these that has ended stays so, and the others are not connected with it.
         let finished: BTreeSet<TopologyId> = settled.running.keys().filter(is_finished).cloned().collect();
         for machine in &self.machines {
@@ -330,7 +365,7 @@ impl Cluster {
             settled.daemons.extend(nimbus.daemon().map(|_| id));
         }
         for (_, running) in settled.running.iter_mut().filter(|(id, _)| finished.contains(*id)) {
-            running.workers_wanted = running.workers.len();
+            (running.workers_planned, running.workers_wanted) = (running.workers.len(), running.workers.len());
         }
         settled
     }
@@ -339,9 +374,10 @@ impl Cluster {
 /// What is left, for the log.
 fn in_short(settled: &Settled) -> String {
     let Settled { running, records, blobs, folders, daemons, processes } = settled;
-    let running = running.iter().map(|(id, Running { plan, workers_wanted, workers, pending, queued })| {
+    let running = running.iter().map(|(id, running)| {
+        let Running { plan, workers_planned, workers_wanted, workers, pending, queued } = running;
         let ready: Vec<String> = workers.iter().map(|(worker, (life, _))| format!("{worker} ({life})")).collect();
-        format!("{id} plan {plan}: {workers_wanted} wanted, ready {ready:?}, {pending} pending, {queued} queued")
+        format!("{id} plan {plan} of {workers_planned}: {workers_wanted} wanted, ready {ready:?}, {pending} pending, {queued} queued")
     });
     let running: Vec<String> = running.collect();
     format!(

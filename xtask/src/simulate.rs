@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// The first of them
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How long things go wrong in each on the virtual clock, in minutes; then it has up to two minutes more to settle
+    /// How long things go wrong in each on the virtual clock, in minutes; then it has up to three minutes more to settle
     #[arg(long, default_value_t = 5)]
     minutes: u64,
     /// How many Nimbuses

@@ -1,5 +1,8 @@
 //! When faults have stopped, and the cluster had its time: every topology has its workers, nothing is pending, nothing waits.
 //!
+//! How many workers it shall have is what its user asked for, at submission or by the last rebalance, and not what Nimbus made
+//! of that: its plan has to have as many.
+//!
 //! Exact at the end; how long the cluster has until then is the world's to say.
 //!
 //! Not here: whether each tuple was acked (`at_least_once`). Invariant: a topology that was submitted, and not killed, shall run.
@@ -37,7 +40,14 @@ impl Invariant for Liveness {
             return bad(format!("{topology} was submitted, and does not run"));
         }
         for (topology, running) in &settled.running {
-            let (has, wanted) = (running.workers.len(), running.workers_wanted);
+            let (planned, wanted) = (running.workers_planned, running.workers_wanted);
+            if planned != wanted {
+                return bad(format!(
+                    "{topology} has {planned} workers by plan {}, and shall have {wanted}",
+                    running.plan
+                ));
+            }
+            let has = running.workers.len();
             if has != wanted {
                 let ready: Vec<String> = running.workers.keys().map(ToString::to_string).collect();
                 return bad(format!(
@@ -72,7 +82,12 @@ mod tests {
             settled.running.values_mut().for_each(change);
             seen(&settled)
         };
-        assert_eq!(with(|it| it.workers_wanted = 2), ["words-1-1 has 1 ready workers of 2 by plan 1: 0"]);
+        let two = |it: &mut super::super::Running| (it.workers_planned, it.workers_wanted) = (2, 2);
+        assert_eq!(with(two), ["words-1-1 has 1 ready workers of 2 by plan 1: 0"]);
+        let fewer = ["words-1-1 has 1 workers by plan 1, and shall have 2"];
+        assert_eq!(with(|it| it.workers_wanted = 2), fewer, "it has not grown");
+        let more = ["words-1-1 has 2 workers by plan 1, and shall have 1"];
+        assert_eq!(with(|it| it.workers_planned = 2), more, "a rebalance was not followed");
         assert_eq!(with(|it| it.pending = 3), ["words-1-1 has 3 roots pending"]);
         assert_eq!(with(|it| it.queued = 4), ["words-1-1 has 4 tuples waiting"]);
         let killed = [submitted(), Observation::Killed { topology: topology() }];

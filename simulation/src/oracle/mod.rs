@@ -16,7 +16,7 @@
 //! | `followed` | no older plan or record after a newer one | how soon a worker has heard of what holds |
 //! | `activation` | who was prepared before spouts are asked | |
 //! | `draining` | what was pending when it went on, but on machines that may be dead | the time, if a clock was set |
-//! | `liveness` | what is left at the end | when that is: the world's patience |
+//! | `liveness` | what is left at the end; as many workers as were asked for, if there are slots for all | when that is: the world's patience |
 //! | `moves` | who is moved off a machine that the leader has heard | for how long after a silence |
 //! | `baseline` | records, leases, folders, processes, blobs at the end | |
 //!
@@ -243,7 +243,9 @@ pub struct Settled {
 pub struct Running {
     /// Its plan.
     pub plan: PlanVersion,
-    /// How many workers it should have; when its input has finished, those that are left.
+    /// How many workers its plan has; when its input has finished, those that are left.
+    pub workers_planned: usize,
+    /// How many it should have by its record, where there are slots for all; else as its plan has, but one at least.
     pub workers_wanted: usize,
     /// Those of its plan that run and are ready, with what they counted.
     pub workers: BTreeMap<WorkerIndex, (Life, Option<Box<WorkerReport>>)>,

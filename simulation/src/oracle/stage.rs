@@ -153,6 +153,7 @@ pub(super) fn shapes() -> BTreeMap<TopologyName, Shape> {
 pub(super) fn running() -> Settled {
     let running = Running {
         plan: PlanVersion(1),
+        workers_planned: 1,
         workers_wanted: 1,
         workers: [(WorkerIndex(0), (life(1, 1), None))].into(),
         pending: 0,

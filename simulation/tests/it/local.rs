@@ -99,6 +99,7 @@ impl Stage {
         let reports = self.cluster.reports().into_iter().zip(&self.lives).enumerate();
         Running {
             plan: PlanVersion(1),
+            workers_planned: self.lives.len(),
             workers_wanted: self.lives.len(),
             workers: reports
                 .map(|(worker, (report, life))| (WorkerIndex(worker as u16), (*life, Some(Box::new(report)))))

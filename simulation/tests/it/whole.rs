@@ -42,7 +42,7 @@ fn a_whole_cluster_holds_its_promises_under_faults() {
     assert!(total(|outcome| outcome.faults.values().sum()) > SEEDS, "no faults");
 }
 
-/// How many seeds the short form has: some twenty seconds of one core without optimisation.
+/// How many seeds the short form has (`cargo verify` says so, `xtask/src/verify.rs`): some twenty seconds of one core without optimisation.
 const SEEDS: u64 = 16;
 
 #[test]
