@@ -3,7 +3,7 @@
 //! Not here: where values come from (`configuration`), and those of topologies (`topology_api::config`). Invariant: what was made
 //! makes sense; an address that others can reach is in it only if the operator said so.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -200,8 +200,7 @@ impl Reader<'_> {
         let address = |name: &Value| {
             let name =
                 name.as_str().ok_or_else(|| wrong(format!("`{key}` takes a list of host names, found {name}")))?;
-            let (host, port) = split_port(name, port);
-            check_host(host).map_err(|why| wrong(format!("`{key}`: {why}")))?;
+            let (host, port) = split_port(name, port).map_err(|why| wrong(format!("`{key}`: {why}")))?;
             let host = reachable(host.to_owned());
             Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
         };
@@ -244,20 +243,31 @@ impl Reader<'_> {
     }
 }
 
-/// The host and the port of `HOST`, `HOST:PORT`, `[V6]:PORT` or a bare IPv6 address.
-fn split_port(name: &str, port: u16) -> (&str, u16) {
-    if name.parse::<std::net::Ipv6Addr>().is_ok() {
-        return (name, port);
+/// The host and the port of `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT` or a bare IPv6 address.
+fn split_port(name: &str, port: u16) -> Result<(&str, u16), String> {
+    if name.parse::<Ipv6Addr>().is_ok() {
+        return Ok((name, port));
     }
-    let named = name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = named.unwrap_or((name, port));
-    (host.trim_start_matches('[').trim_end_matches(']'), port)
+    let (host, named) = match name.strip_prefix('[').and_then(|name| name.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, after)) => (host, Some(after.strip_prefix(':').unwrap_or_default())),
+        None => name.split_once(':').map_or((name, None), |(host, named)| (host, Some(named))),
+    };
+    check_host(host)?;
+    let Some(named) = named else { return Ok((host, port)) };
+    let digits = named.bytes().all(|byte| byte.is_ascii_digit());
+    match named.parse().ok().filter(|port| digits && *port > 0) {
+        Some(port) => Ok((host, port)),
+        None => Err(format!("`{}` has no port in 1 ..= 65535 behind its host", shortened(name))),
+    }
 }
 
+/// A name or an address, without a port.
 fn check_host(host: &str) -> Result<(), String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match host {
         "" => Err("a host name is empty".to_owned()),
+        host if host.parse::<Ipv6Addr>().is_ok() => Ok(()),
         host if host.len() <= 255 && host.bytes().all(fits) => Ok(()),
         host => Err(format!("`{}` is no host name", shortened(host))),
     }
@@ -312,6 +322,28 @@ mod tests {
         .unwrap();
         assert_eq!(settings.zookeeper_servers, ["zk1:2000", "zk2:2182", "[::1]:2000", "[::1]:2183"]);
         assert_eq!(settings.nimbuses, ["n1:6628", "n2:7"]);
+    }
+
+    #[test]
+    fn a_port_that_is_none_is_refused() {
+        for (name, why) in [
+            ("127.0.0.1:99999", "`127.0.0.1:99999` has no port in 1 ..= 65535 behind its host"),
+            ("n1:0", "`n1:0` has no port in 1 ..= 65535 behind its host"),
+            ("n1:", "`n1:` has no port in 1 ..= 65535 behind its host"),
+            ("n1:+7", "`n1:+7` has no port in 1 ..= 65535 behind its host"),
+            ("n1:2:3", "`n1:2:3` has no port in 1 ..= 65535 behind its host"),
+            ("[::1]:abc", "`[::1]:abc` has no port in 1 ..= 65535 behind its host"),
+            ("[::1]7", "`[::1]7` has no port in 1 ..= 65535 behind its host"),
+            (":7", "a host name is empty"),
+            ("[n1", "`[n1` is no host name"),
+        ] {
+            let refused = settings(&[&format!("nimbus.seeds=[\"{name}\"]")]).unwrap_err();
+            assert_eq!(refused, format!("`nimbus.seeds`: {why}"));
+        }
+        let refused = settings(&["nimbus.host=127.0.0.1:16628"]).unwrap_err();
+        assert_eq!(refused, "`nimbus.host`: `127.0.0.1:16628` is no host name");
+        assert_eq!(settings(&["nimbus.host=::1"]).unwrap().nimbuses, ["[::1]:6628"]);
+        assert_eq!(settings(&["nimbus.seeds=[\"[::1]\"]"]).unwrap().nimbuses, ["[::1]:6628"]);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl Client {
                 (None, Some(bytes)) => Ok(Some(BlobState::Complete(bytes))),
                 (None, None) => Err(garbled(address, "no length of the blob")),
             },
-            // A reply to HEAD has no body to say why.
+            // A reply to HEAD has no body to say why; 503 is told by its header.
             status => Err(garbled(address, format!("status {status}"))),
         }
     }
@@ -366,7 +366,12 @@ impl Client {
                     // The one that leads is asked before the seeds that are left.
                     let leader = response.headers().get(LEADER).and_then(|leader| leader.to_str().ok());
                     leader.into_iter().for_each(|leader| next.push_front(leader.to_owned()));
-                    match whole(address.clone(), response).await {
+                    let without_body = no_leader(&address, leader);
+                    let reply = match *request.method() {
+                        Method::HEAD => Err(without_body.into()),
+                        _ => whole(address.clone(), response).await,
+                    };
+                    match reply {
                         Err(ClientError::Refused(failure)) => {
                             let why = failure.message.clone();
                             refused = Some(failure);
@@ -438,6 +443,14 @@ pub enum Unsent {
     /// It may have been taken.
     #[error("{0}")]
     Lost(String),
+}
+
+/// What a refusal with 503 says, which has no body as the reply to a HEAD has none.
+fn no_leader(address: &str, leader: Option<&str>) -> Failure {
+    FailureKind::NotLeader.with(match leader {
+        Some(leader) => format!("Nimbus at {address} cannot do it now, and says that the one at {leader} leads"),
+        None => format!("Nimbus at {address} cannot do it now, and knows of none that leads; try again"),
+    })
 }
 
 fn garbled(address: String, why: impl Into<String>) -> ClientError {
@@ -645,5 +658,35 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_a_head_cannot_say_is_told_by_its_header() {
+        let (asked, mut heard) = mpsc::channel(16);
+        let gone = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().to_string();
+        let hash = BlobHash::of([7; 32]);
+        let head = format!("503 Service Unavailable\r\nstorm-leader: {gone}").leak();
+        let follows = seed("follows", Some((head, String::new())), &asked).await;
+        let refused = match Client::new(vec![follows.clone()]).blob_state(&hash).await {
+            Err(ClientError::Refused(failure)) => failure,
+            other => panic!("{other:?}"),
+        };
+        let said = format!(
+            "no Nimbus could do it; asked were {follows} (Nimbus at {follows} cannot do it now, and says that the one at \
+             {gone} leads), {gone} (Connection refused (os error 111))"
+        );
+        assert_eq!(refused, Failure { kind: FailureKind::NotLeader, message: said });
+        let elects = seed("elects", Some(("503 Service Unavailable", String::new())), &asked).await;
+        match Client::new(vec![elects.clone()]).blob_state(&hash).await {
+            Err(ClientError::Refused(failure)) => assert_eq!(
+                failure,
+                Failure {
+                    kind: FailureKind::NotLeader,
+                    message: format!("Nimbus at {elects} cannot do it now, and knows of none that leads; try again"),
+                }
+            ),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(told_so_far(&mut heard), ["follows", "elects"]);
     }
 }

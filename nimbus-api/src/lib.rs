@@ -19,7 +19,7 @@
 //! | `POST /v1/workers/report` | [`Report`](worker_api::report::Report) → [`Answer`](worker_api::answer::Answer) | workers whose Supervisor is silent |
 //!
 //! `ID` is a topology's id or, where it is unambiguous, its name. Any failure is a [`Failure`](failure::Failure) with a status
-//! of 4xx or 5xx.
+//! of 4xx or 5xx. Bodies of submissions and commands are JSON objects.
 //!
 //! Any Nimbus answers. One that does not lead passes what it is asked on to the leader, once (header `storm-passed-on`), and
 //! serves blobs itself; if the leader does not answer, it shows what the records say, and refuses all else with the reason and
@@ -33,6 +33,7 @@ pub mod client;
 pub mod cluster;
 pub mod failure;
 pub mod machine;
+pub mod object;
 pub mod submission;
 pub mod topology;
 

@@ -78,6 +78,7 @@ pub struct Rebalance {
     /// How many workers it shall have, 1 or more.
     pub workers: Option<u16>,
     /// How many executors components shall have, 1 up to their tasks.
+    #[serde(deserialize_with = "crate::object::executors")]
     pub executors: BTreeMap<String, u32>,
 }
 

@@ -72,7 +72,8 @@ pub(crate) fn check(
 
 /// How long slots must have been free before a topology that has too few workers is dealt anew for them.
 const FREE_MS: u64 = 10_000;
-/// How long a topology is left alone after it was rebalanced without being asked for, or a machine of it died.
+/// How long a topology does not grow after it was rebalanced without being asked for, or a machine of it died; and how long one that
+/// could not be rebalanced is left alone.
 const REST_MS: u64 = 60_000;
 
 /// What is to be rebalanced without being asked for, and when. Times are milliseconds of one monotonic clock. Kept in the
@@ -83,6 +84,8 @@ pub(crate) struct Wishes {
     since: BTreeMap<TopologyId, (Wish, u64)>,
     /// When a wish was last followed.
     followed: BTreeMap<TopologyId, u64>,
+    /// When a wish was found to be one that cannot be followed.
+    refused: BTreeMap<TopologyId, u64>,
     /// When a machine died that had workers of it.
     died: BTreeMap<TopologyId, u64>,
 }
@@ -104,11 +107,12 @@ impl Wishes {
         let (wish, since_ms) = self.since.get(id)?;
         let rests = |times: &BTreeMap<TopologyId, u64>| times.get(id).is_some_and(|at| now_ms < at + REST_MS);
         match wish {
-            _ if rests(&self.followed) => None,
+            _ if rests(&self.refused) => None,
             Wish::MoreWorkers => {
-                let is_due = now_ms >= since_ms + FREE_MS && !rests(&self.died);
+                let is_due = now_ms >= since_ms + FREE_MS && !rests(&self.followed) && !rests(&self.died);
                 is_due.then(|| "slots have come free".to_owned())
             }
+            // Somebody commanded the drain, and waits.
             Wish::Leave { host } => Some(format!("{host} is being drained")),
         }
     }
@@ -116,6 +120,11 @@ impl Wishes {
     /// A topology rebalances without being asked for.
     pub(crate) fn followed(&mut self, id: &TopologyId, now_ms: u64) {
         self.followed.insert(id.clone(), now_ms);
+    }
+
+    /// A topology stays as it is, as its new plan could not be stored.
+    pub(crate) fn refused(&mut self, id: &TopologyId, now_ms: u64) {
+        self.refused.insert(id.clone(), now_ms);
     }
 
     /// A machine died that had workers of a topology.
@@ -127,6 +136,7 @@ impl Wishes {
     pub(crate) fn forget(&mut self, id: &TopologyId) {
         self.since.remove(id);
         self.followed.remove(id);
+        self.refused.remove(id);
         self.died.remove(id);
     }
 }
@@ -215,12 +225,15 @@ mod tests {
         assert_eq!((wishes.due(&id(), 81_999), wishes.due(&id(), 82_000)), (None, free.clone()));
         wishes.machine_died(&id(), 90_000);
         assert_eq!((wishes.due(&id(), 149_999), wishes.due(&id(), 150_000)), (None, free));
-        // A drained machine is left at once, but for the minute after the last time.
+        // A drained machine is left at once, also right after the topology grew or left another one.
         wishes.machine_died(&id(), 150_000);
         wishes.are(leave(), 150_000);
         assert_eq!(wishes.due(&id(), 150_000), drained);
         wishes.followed(&id(), 150_000);
-        assert_eq!((wishes.due(&id(), 209_999), wishes.due(&id(), 210_000)), (None, drained));
+        assert_eq!(wishes.due(&id(), 150_001), drained);
+        // What does not fit is not tried again each second.
+        wishes.refused(&id(), 150_001);
+        assert_eq!((wishes.due(&id(), 210_000), wishes.due(&id(), 210_001)), (None, drained));
         wishes.forget(&id());
         assert_eq!(wishes.due(&id(), 1_000_000), None);
     }

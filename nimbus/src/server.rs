@@ -25,6 +25,7 @@ use nimbus_api::API_FORMAT;
 use nimbus_api::client::{self, API_HEADER, LEADER, PASSED_ON, SUBMITTED, UPLOAD_LENGTH, UPLOAD_OFFSET, Unsent};
 use nimbus_api::failure::{Failure, FailureKind};
 use nimbus_api::machine::MachineReport;
+use nimbus_api::object::Object;
 use nimbus_api::submission::{Kill, Rebalance, SUBMISSION_BYTES, Submission};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -210,7 +211,7 @@ async fn topology(State(api): State<Api>, Path(id): Path<String>) -> Answer {
 }
 
 async fn submit(State(api): State<Api>, body: Body) -> Answer {
-    let submission: Submission = parse("submission", body, SUBMISSION_BYTES).await?;
+    let Object::<Submission>(submission) = parse("submission", body, SUBMISSION_BYTES).await?;
     Ok((StatusCode::CREATED, json(&api.submit(submission).await?)).into_response())
 }
 
@@ -223,12 +224,12 @@ async fn deactivate(State(api): State<Api>, Path(id): Path<String>) -> Answer {
 }
 
 async fn kill(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
-    let kill: Kill = parse("kill", body, COMMAND_BYTES).await?;
+    let Object::<Kill>(kill) = parse("kill", body, COMMAND_BYTES).await?;
     Ok(json(&api.command(&id, Command::Kill(kill)).await?))
 }
 
 async fn rebalance(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Answer {
-    let rebalance: Rebalance = parse("rebalance", body, COMMAND_BYTES).await?;
+    let Object::<Rebalance>(rebalance) = parse("rebalance", body, COMMAND_BYTES).await?;
     Ok(json(&api.command(&id, Command::Rebalance(rebalance)).await?))
 }
 

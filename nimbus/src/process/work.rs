@@ -365,7 +365,7 @@ impl Process {
                 }
                 Err(too_long) => {
                     tracing::warn!("{id} stays as it is, although {why}: {too_long}");
-                    self.wishes.followed(id, now);
+                    self.wishes.refused(id, now);
                 }
             }
         }

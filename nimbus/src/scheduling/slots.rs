@@ -18,6 +18,8 @@ pub(super) struct FreeSlots<'a> {
     order: BTreeMap<&'a str, BTreeSet<(Reverse<usize>, usize)>>,
     /// What workers hold already, on machines of any kind.
     claimed: BTreeSet<(&'a SupervisorId, Port)>,
+    /// Whether there are machines that may get no work since somebody drained them.
+    drained: bool,
 }
 
 struct Free<'a> {
@@ -34,9 +36,10 @@ impl<'a> FreeSlots<'a> {
             Machine::Available { host, platform, slots } => Some(Free { id, host, platform, ports: slots.clone() }),
             Machine::Unavailable | Machine::Drained => None,
         };
+        let drained = machines.values().any(|machine| matches!(machine, Machine::Drained));
         let machines: Vec<Free<'a>> = machines.iter().filter_map(free).collect();
         let places = machines.iter().enumerate().map(|(place, machine)| (machine.id, place)).collect();
-        let mut slots = FreeSlots { machines, places, order: BTreeMap::new(), claimed: BTreeSet::new() };
+        let mut slots = FreeSlots { machines, places, order: BTreeMap::new(), claimed: BTreeSet::new(), drained };
         (0..slots.machines.len()).for_each(|place| slots.enter(place));
         slots
     }
@@ -154,6 +157,11 @@ impl<'a> FreeSlots<'a> {
         match self.machines.iter().any(|machine| machine.platform == platform) {
             true => "no slot is free; add a machine or more supervisor.slots.ports".to_owned(),
             false => match self.machines.is_empty() {
+                true if self.drained => {
+                    "no machine is available that is not drained; start one by `storm supervisor`, or give one \
+                                         work again by `storm admin undrain`"
+                        .to_owned()
+                }
                 true => "no machine is available; start one by `storm supervisor`".to_owned(),
                 false => format!(
                     "no machine for {platform} is available; add one, or build the executable for what is there"

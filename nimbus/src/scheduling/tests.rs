@@ -351,7 +351,8 @@ fn topologies_wish_for_more_workers_and_to_leave_drained_machines() {
     let full = "waits for slots to leave host: no slot is free; add a machine or more supervisor.slots.ports";
     assert_eq!(round.stays, [(id("a"), full.to_owned())].into());
     let alone = schedule(&[(machine(1), Machine::Drained)].into(), &topologies[..1]);
-    let nobody = "waits for slots to leave host: no machine is available; start one by `storm supervisor`";
+    let nobody = "waits for slots to leave host: no machine is available that is not drained; start one by \
+                  `storm supervisor`, or give one work again by `storm admin undrain`";
     assert_eq!(alone.stays, [(id("a"), nobody.to_owned())].into());
     topologies[0].ended = true;
     let ended = "has ended, and stays on host until it is killed";

@@ -320,7 +320,8 @@ async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
         (machine.id.to_string(), machine.drained, machine.available, machine.used.iter().map(|port| port.0).collect())
     };
     assert_eq!(drained.iter().map(shown).collect::<Vec<_>>(), [("m1".to_owned(), true, false, vec![6700u16, 6701])]);
-    let nobody = "waits for slots to leave m1.local: no machine is available; start one by `storm supervisor`";
+    let nobody = "waits for slots to leave m1.local: no machine is available that is not drained; start one by \
+                  `storm supervisor`, or give one work again by `storm admin undrain`";
     until(&fixture, &mut [&mut first], |t| t.summary.scheduler == format!("Fully Scheduled; {nobody}")).await;
     assert_eq!(fixture.client.cluster().await.unwrap().machines[0].waits, [format!("t {nobody}")]);
     assert_eq!(record(&board, &id).await.status, Status::Active);

@@ -10,6 +10,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use nimbus_api::object::{self, Object};
 use nimbus_api::submission::{Kill, Rebalance, check_wait};
 use serde::Deserialize;
 use serde_json::json;
@@ -56,7 +57,7 @@ pub(super) async fn kill(
 struct RebalanceBody {
     /// Other keys beside it, such as the documents' `callback`, mean nothing.
     #[serde(rename = "rebalanceOptions", default)]
-    options: RebalanceOptions,
+    options: Object<RebalanceOptions>,
 }
 
 /// What is not said stays as it is; what is misspelt is refused, so that it is not taken for that.
@@ -64,6 +65,7 @@ struct RebalanceBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct RebalanceOptions {
     num_workers: Option<u16>,
+    #[serde(deserialize_with = "object::executors")]
     executors: BTreeMap<String, u32>,
 }
 
@@ -77,8 +79,8 @@ pub(super) async fn rebalance(
     let Path((id, wait)) = path?;
     let wait_secs = seconds(&wait, "nothing was rebalanced")?;
     let body = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let RebalanceBody { options } = if body.is_empty() {
-        RebalanceBody::default()
+    let Object(RebalanceBody { options: Object(options) }) = if body.is_empty() {
+        Object::default()
     } else {
         serde_json::from_slice(&body).map_err(|error| {
             let why = format!(

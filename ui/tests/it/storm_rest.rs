@@ -260,6 +260,9 @@ async fn a_rebalances_body_is_that_of_storms_documents() {
         (r#"{"rebalanceOptions": {"numworkers": 2}}"#, "unknown field `numworkers`"),
         (r#"{"rebalanceOptions": {"numWorkers": -2}}"#, "invalid value: integer `-2`, expected u16"),
         (r#"{"rebalanceOptions": {"executors": {"split": "4"}}}"#, "invalid type: string \"4\", expected u32"),
+        ("[[1, {}]]", "invalid type: sequence, expected a JSON object"),
+        (r#"{"rebalanceOptions": [1, {}]}"#, "invalid type: sequence, expected a JSON object"),
+        (r#"{"rebalanceOptions": {"executors": {"split": 1, "split": 2}}}"#, "component `split` is named twice"),
         ("rebalance", "expected value at line 1 column 1"),
     ] {
         let (status, error, said) = tell(played.at(), &path, &[], body).await.refusal();
