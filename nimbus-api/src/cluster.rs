@@ -59,8 +59,9 @@ pub struct MachineSummary {
     pub slots: Vec<Port>,
     /// Those that have work.
     pub used: Vec<Port>,
-    /// How long ago anything was heard of it: Supervisor or workers.
-    pub heard_ms: u64,
+    /// How long ago anything was heard of it, Supervisor or workers; absent if the Nimbus that answers never heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ms: Option<u64>,
     /// Whether it may get work (its record is there).
     pub available: bool,
     /// Whether it counts as dead.

@@ -131,7 +131,7 @@ impl Process {
             uptime_ms: reported.map_or(0, |reported| reported.report.uptime_ms + now.saturating_sub(reported.at_ms)),
             slots,
             used: used.into_iter().collect(),
-            heard_ms: self.observed.machines.heard_ms(id, now).unwrap_or(now),
+            heard_ms: self.observed.machines.heard_ms(id, now),
             // Who does not lead hears of no machine.
             available: drained.is_none()
                 && if self.leader().is_some() { record.is_some() } else { state == MachineState::Available },
@@ -205,18 +205,17 @@ impl Process {
             format!("draining, {pending} roots pending, at most {secs} s more")
         };
         match &topology.record.status {
-            Status::Active if !topology.record.started => {
+            Status::Active => {
                 // Without a plan, as many as it wants.
                 let wanted = usize::from(topology.workers_wanted(&topology.record.rebalanced));
                 let all = Some(topology.planned().count()).filter(|planned| *planned > 0).unwrap_or(wanted);
                 let ready = reports().filter(|(report, _)| matches!(report.stage, Stage::Ready | Stage::Ended)).count();
-                let starting = format!("starting, {ready} of {all} workers are ready");
-                Some(match self.trouble(id, topology) {
-                    Some(trouble) => format!("{starting}; {trouble}"),
-                    None => starting,
-                })
+                let starting =
+                    (!topology.record.started).then(|| format!("starting, {ready} of {all} workers are ready"));
+                let waits = self.sentences.get(id).filter(|_| self.short_of_slots.contains(id)).cloned();
+                let all: Vec<String> = starting.into_iter().chain(waits).chain(self.trouble(id, topology)).collect();
+                (!all.is_empty()).then(|| all.join("; "))
             }
-            Status::Active => self.trouble(id, topology),
             Status::Inactive { reason } => Some(reason.clone()),
             Status::Rebalancing { step, deadline_ms, by_itself, .. } => {
                 let why = by_itself.as_ref().map_or_else(String::new, |why| format!(", as {why}"));

@@ -254,7 +254,7 @@ mod tests {
             uptime_ms: 0,
             slots: Vec::new(),
             used: (0..used).map(Port).collect(),
-            heard_ms: 0,
+            heard_ms: Some(0),
             available: false,
             dead: false,
             drained: true,

@@ -15,8 +15,8 @@ const EXAMPLE: &str = "\
 Examples:
   storm rebalance word-count
       deals it anew, over machines and slots that have come since
-  storm rebalance word-count -n 4 -e split=6 -e count=4
-      4 workers, 6 executors of `split`, 4 of `count`; what is not named stays as it is
+  storm rebalance word-count -n 2 -e split=1 -e count=2
+      2 workers, 1 executor of `split`, 2 of `count`; what is not named stays as it is
   storm rebalance word-count -w 5
       what is pending gets 5 s to finish; what is still held then fails, and is replayed
 

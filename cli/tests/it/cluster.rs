@@ -104,7 +104,8 @@ fn a_topology_is_submitted_listed_switched_and_killed() {
     assert!(id.starts_with("counting-1-"), "{id}");
 
     let (_, table, reasons) = cluster.storm(&["list"]);
-    assert_eq!(reasons, "counting: starting, 0 of 1 workers are ready\n");
+    let waits = "Waiting for 1 of 1 slots: no slot is free; add a machine or more supervisor.slots.ports";
+    assert_eq!(reasons, format!("counting: starting, 0 of 1 workers are ready; {waits}\n"));
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(
         lines[0],

@@ -298,6 +298,7 @@ impl Process {
             self.plan_gone_ms.remove(&id);
             self.sentences.remove(&id);
             self.stays.remove(&id);
+            self.short_of_slots.remove(&id);
             self.plans.remove(&id);
             self.observed.forget(&id);
             self.wishes.forget(&id);

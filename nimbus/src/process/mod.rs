@@ -216,6 +216,8 @@ pub(crate) struct Process {
     pub(crate) sentences: BTreeMap<TopologyId, String>,
     /// Why topologies stay on machines that are drained, as the scheduler says.
     pub(crate) stays: BTreeMap<TopologyId, String>,
+    /// Topologies that have not all of their slots.
+    pub(crate) short_of_slots: BTreeSet<TopologyId>,
     /// When the plan of a topology that goes was removed, on `clock`.
     plan_gone_ms: BTreeMap<TopologyId, u64>,
     /// At most [`WAITING_REQUESTS`] wait until the records were read.
@@ -299,6 +301,7 @@ impl Process {
             observed: Observed::new(machines),
             sentences: BTreeMap::new(),
             stays: BTreeMap::new(),
+            short_of_slots: BTreeSet::new(),
             plan_gone_ms: BTreeMap::new(),
             early: VecDeque::new(),
             writes: VecDeque::new(),

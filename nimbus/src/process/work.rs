@@ -504,6 +504,7 @@ impl Process {
         self.wishes.are(round.wishes, now);
         self.sentences = round.sentences;
         self.stays = round.stays;
+        self.short_of_slots = details.iter().filter(waits).map(|details| details.id.clone()).collect();
         for waiting in details.iter().filter(waits).filter(|_| !blocked.is_empty()) {
             if let Some(sentence) = self.sentences.get_mut(&waiting.id) {
                 sentence.push_str(&format!("; ports that other processes have: {}", told_ports(&blocked)));

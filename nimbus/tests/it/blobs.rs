@@ -180,20 +180,21 @@ async fn damage_on_the_disk_is_found_at_the_start_and_healed_by_an_upload() {
     std::fs::write(&file, [b'x'; EXECUTABLE.len()]).unwrap();
 
     let fixture = Fixture::go_on(folder, memory, |_| {}).await;
+    let starting = "starting, 0 of 2 workers are ready; Waiting for 2 of 2 slots: no machine is available; start one by \
+                    `storm supervisor`";
     let broken = eventually(|| async {
         let summary = fixture.client.topology("t").await.unwrap().summary;
-        summary.reason.as_ref().is_some_and(|reason| reason.starts_with("waiting for its ")).then_some(summary)
+        let is_told = |reason: &String| reason.starts_with("waiting for its ") && reason.ends_with(starting);
+        summary.reason.as_ref().is_some_and(is_told).then_some(summary)
     })
     .await;
-    let sentence = format!(
-        "{}; none that may have it is there: start one; starting, 0 of 2 workers are ready",
-        waiting("executable", EXECUTABLE)
-    );
+    let sentence =
+        format!("{}; none that may have it is there: start one; {starting}", waiting("executable", EXECUTABLE));
     assert_eq!((broken.status, broken.reason, broken.replication), (StatusWord::Active, Some(sentence), 0));
     assert_eq!(refusal(fixture.client.download(&hash, 0, &mut Vec::new()).await).0, FailureKind::NotFound);
     upload(&fixture.client, EXECUTABLE).await;
     let healed = fixture.client.topology("t").await.unwrap().summary.reason;
-    assert_eq!(healed.as_deref(), Some("starting, 0 of 2 workers are ready"));
+    assert_eq!(healed.as_deref(), Some(starting));
 }
 
 #[tokio::test]

@@ -20,11 +20,16 @@ async fn topologies_wait_for_slots_and_get_them_when_a_machine_comes() {
     let fixture = Fixture::start().await;
     let id = fixture.submit("t").await.unwrap().id;
     let scheduler = async || fixture.client.topology("t").await.unwrap().summary.scheduler;
-    assert_eq!(scheduler().await, "Waiting for 2 of 2 slots: no machine is available; start one by `storm supervisor`");
+    let waits = "Waiting for 2 of 2 slots: no machine is available; start one by `storm supervisor`";
+    assert_eq!(scheduler().await, waits);
+    let reason = async || fixture.client.topology("t").await.unwrap().summary.reason;
+    assert_eq!(reason().await, Some(format!("starting, 0 of 2 workers are ready; {waits}")));
     let mut machine = Machine::new(&fixture, "m1", &[6700, 6701]).await;
     machine.tell().await;
     plan(&fixture.board(), &id, 1).await;
     eventually(|| async { (scheduler().await == "Fully Scheduled").then_some(()) }).await;
+    machine.tell().await;
+    eventually(|| async { reason().await.is_none().then_some(()) }).await;
 }
 
 #[tokio::test]

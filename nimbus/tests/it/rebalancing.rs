@@ -327,7 +327,10 @@ async fn a_drained_machine_is_left_for_what_slots_there_are_and_gets_nothing() {
     assert_eq!(record(&board, &id).await.status, Status::Active);
 
     // One slot: both workers' tasks go there, once they have drained. A new leader knows what is drained.
+    assert!(fixture.client.cluster().await.unwrap().machines[0].heard_ms.is_some());
     let fixture = fixture.restart().await;
+    // It has not heard of the machine itself.
+    assert_eq!(fixture.client.cluster().await.unwrap().machines[0].heard_ms, None);
     let mut second = Machine::new(&fixture, "m2", &[6700]).await;
     first.nimbus_is(&fixture);
     until(&fixture, &mut [&mut first, &mut second], |t| t.summary.status == StatusWord::Rebalancing).await;
