@@ -87,6 +87,12 @@ const BOUNDS: &[Bound] = &[Bound {
     meaning: "a model tries every order with at most that many preemptions; set it higher for a longer search",
 }];
 
+/// What the tests themselves shorten, with the way to the long form.
+const SHORT_TESTS: &[&str] = &[
+    "simulated clusters under faults are 16 seeds of a minute each; longer: cargo xtask simulate --seeds N",
+    "clusters of real processes meet each fault once or a few times; longer: cargo run --release --package system-tests --bin endurance -- --help",
+];
+
 #[derive(Default, Clone, Copy, Debug, PartialEq)]
 struct Tests {
     passed: u64,
@@ -119,6 +125,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             Ok(given) => println!("as given: {variable}={given}"),
             Err(_) => println!("shortened: {variable}={value} ({meaning})"),
         }
+    }
+
+    if is_wanted("tests") {
+        SHORT_TESTS.iter().for_each(|short| println!("shortened: {short}"));
     }
 
     let mut outcomes = Vec::new();
