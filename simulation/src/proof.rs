@@ -24,7 +24,7 @@ pub const WITHIN: [(Mutation, u64); 20] = [
     (Mutation::GrantAsIncrement, 9),
     (Mutation::AckWaitsForCredit, 3),
     (Mutation::FramesNotResent, 57),
-    (Mutation::StaleConnectionKept, 84),
+    (Mutation::StaleConnectionKept, 90),
     (Mutation::LivenessByStatistics, 3),
     (Mutation::GraceFromProcessStart, 3),
     (Mutation::WatchMissed, 141),
