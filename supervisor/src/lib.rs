@@ -98,6 +98,11 @@ pub struct Supervisor {
     ended: watch::Receiver<()>,
 }
 
+/// How often, and with which pause, the folder's lock is tried again: a Supervisor that is killed while it starts a keeper
+/// leaves the lock to that child until it has become the keeper.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
 impl Supervisor {
     /// Starts it on this machine: workers that run already are adopted as they say hello.
     ///
@@ -112,13 +117,22 @@ impl Supervisor {
         }
         let (root, host) = (config.folder.clone(), config.host.clone());
         let random = u128::from(seam.random()) << 64 | u128::from(seam.random());
-        let open = move || {
-            let folder = Folder::open(&root, Arc::new(LocalDisk))?;
-            let lock = local::lock(&folder)?;
-            let id = folder.id(&host, random)?;
-            Ok((folder, lock, id))
+        let open = move || Folder::open(&root, Arc::new(LocalDisk));
+        let mut folder = seam.on_disk(open).await.map_err(SupervisorError)?;
+        let mut left = LOCK_TRIES;
+        let (folder, lock) = loop {
+            let lock = move || (local::lock(&folder), folder);
+            match seam.on_disk(lock).await {
+                (Ok(lock), folder) => break (folder, lock),
+                (Err(why), _) if left == 0 => return Err(SupervisorError(why)),
+                (Err(_), again) => folder = again,
+            }
+            left -= 1;
+            seam.sleep(LOCK_PAUSE).await;
         };
-        let (folder, lock, id) = seam.on_disk(open).await.map_err(SupervisorError)?;
+        let named = move || (folder.id(&host, random), folder);
+        let (id, folder) = seam.on_disk(named).await;
+        let id = id.map_err(SupervisorError)?;
         let host = LocalHost::open(&config, folder, lock, seam.clone()).await.map_err(SupervisorError)?;
         Supervisor::on_host(Arc::new(host), config, id, store, seam).await
     }

@@ -124,8 +124,8 @@ fn the_last_machine_cannot_be_emptied_and_the_waiting_command_says_why() {
         let said = cluster.folder.join("said");
         let mut draining =
             cluster.storm_command(&["admin", "drain", "127.0.0.2"])?.stderr(File::create(&said)?).spawn()?;
-        let why = "127.0.0.2: 2 workers left; fault waits for slots to leave 127.0.0.2: no machine is available; start one \
-                   by `storm supervisor`";
+        let why = "127.0.0.2: 2 workers left; fault waits for slots to leave 127.0.0.2: no machine is available that is not \
+                   drained; start one by `storm supervisor`, or give one work again by `storm admin undrain`";
         let is_said = async |_: &Cluster| fs::read_to_string(&said).ok()?.lines().any(|line| line == why).then_some(());
         cluster.wait("the reason is said", is_said).await?;
         cluster.storm(&["admin", "undrain", "127.0.0.2"])?;
